@@ -1,0 +1,146 @@
+"""What an object file says without loading it: plain frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectCall:
+    """One redirect call site found in a program's instructions."""
+
+    helper: str
+    """bpf_redirect, bpf_redirect_map, bpf_redirect_peer, bpf_redirect_neigh, bpf_clone_redirect."""
+    offset: int
+    """Instruction index within the program's section."""
+    map: str | None = None
+    """Map that feeds bpf_redirect_map."""
+    ifindex: int | None = None
+    """Constant target, where it is one."""
+    variable: str | None = None
+    """Global that holds the target (`target_ifindex`), where one feeds it."""
+    key: int | None = None
+    """Constant key into the map, where it is one."""
+    flags: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjProgram:
+    """One program of an object."""
+
+    name: str
+    section: str
+    type: str | None
+    """libbpf's name (xdp, sched_cls, tracepoint, ...); None: the section name says nothing."""
+    attach_type: str | None
+    """xdp, xdp/devmap, xdp/cpumap, tcx/ingress, tcx/egress, ...; None: none or unknown."""
+    type_from: str
+    """section: libbpf knows the name; alias: we recognise it safely and load it with the type set; none."""
+    since_libbpf: str | None
+    """libbpf that first takes this section name; None: all from 1.0, or none."""
+    frags: bool
+    sleepable: bool
+    instructions: int
+    source: str | None = None
+    """C source file of its first line, from line info."""
+    helpers: tuple[str, ...] = ()
+    kfuncs: tuple[str, ...] = ()
+    subprograms: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+    tail_calls: tuple[str, ...] = ()
+    """prog_array maps it tail-calls through."""
+    redirects: tuple[RedirectCall, ...] = ()
+    attach_target: str | None = None
+    """Function named by the section (fentry/..., freplace/...)."""
+    returns_tx: bool | None = None
+    """A path returns the constant XDP_TX; None: could not be told."""
+    adjusts: tuple[str, ...] = ()
+    """head, tail, meta: what bpf_xdp_adjust_* it calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjMap:
+    """One map of an object."""
+
+    name: str
+    type: str
+    """Kernel's name in lower case (hash, devmap, percpu_array)."""
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    definition: str
+    """btf: SEC(".maps"); legacy: SEC("maps"); internal: .rodata, .data, .bss, .kconfig."""
+    pin: str | None = None
+    """Path that LIBBPF_PIN_BY_NAME would make below the pin root; None: not pinned by itself."""
+    key_type: str | None = None
+    value_type: str | None = None
+    inner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjGlobal:
+    """One global variable."""
+
+    name: str
+    section: str
+    """.rodata, .data, .bss, .data.NAME, .rodata.NAME, .kconfig."""
+    type: str
+    """C type as BTF gives it (`__u32`, `struct in6_addr`)."""
+    offset: int
+    size: int
+    value: Any
+    """Decoded where the type is known, else the bytes in hex."""
+    kind: str
+    """int, uint, bool, char, enum, float, array, struct, union, pointer, unknown."""
+    writable: bool
+    """False for .rodata after load; both may be set before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why the object would not load as it is."""
+
+    id: str
+    """unknown-section, legacy-maps, max-entries-zero, cpumap-too-large, missing-kfunc, no-btf, ..."""
+    severity: str
+    """fail: loading is refused; warn: it loads but is not what one would think; unknown: can't be told here."""
+    where: str
+    """Program or map it is about, "" for the object."""
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjFile:
+    """An object file."""
+
+    path: Path
+    size: int
+    license: str | None
+    has_btf: bool
+    has_btf_ext: bool
+    has_line_info: bool
+    programs: tuple[ObjProgram, ...]
+    maps: tuple[ObjMap, ...]
+    globals: tuple[ObjGlobal, ...]
+    kconfig: tuple[str, ...] = ()
+    ksyms: tuple[str, ...] = ()
+    btf_producer: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def program(self, name: str) -> ObjProgram | None:
+        """The program by its C function name."""
+        return next((one for one in self.programs if one.name == name), None)
+
+    def map(self, name: str) -> ObjMap | None:
+        """The map by name."""
+        return next((one for one in self.maps if one.name == name), None)
+
+    def global_(self, name: str) -> ObjGlobal | None:
+        """The global by name."""
+        return next((one for one in self.globals if one.name == name), None)
