@@ -1,0 +1,162 @@
+"""What kernel tests stand on: a private mount and network namespace, throwaway namespaces, veths and objects.
+
+Everything made here ends with the pytest process even when it is killed: /run/netns, /run/xdpctl and the bpffs
+are private mounts, and the namespaces are only held by them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+ROOT = Path(__file__).resolve().parents[2]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _mount(kind: str, where: str) -> None:
+    Path(where).mkdir(parents=True, exist_ok=True)
+    _check(_libc.mount(kind.encode(), where.encode(), kind.encode(), 0, None))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated():
+    """Private mounts and an empty network namespace for this process and what it starts."""
+    assert os.geteuid() == 0, "kernel tests need root"
+    before = {kind: os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")}
+    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
+    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    for where in ("/run/netns", "/run/xdpctl"):
+        _mount("tmpfs", where)
+    _mount("bpf", "/sys/fs/bpf")
+    _mount("tracefs", "/sys/kernel/tracing")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    yield
+    for kind, flag in (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS)):
+        _check(_libc.setns(before[kind], flag))
+        os.close(before[kind])
+
+
+@dataclass
+class World:
+    """Namespaces and interfaces of one test, removed at its end."""
+
+    tag: str = field(default_factory=lambda: secrets.token_hex(3))
+    namespaces: list[str] = field(default_factory=list)
+
+    def run(self, *argv: str, netns: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command, in a namespace entered by setns alone (so /sys/fs/bpf stays visible)."""
+        if netns is not None:
+            argv = ("nsenter", f"--net=/run/netns/{netns}", *argv)
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"{argv} ended {done.returncode}: {done.stdout}{done.stderr}")
+        return done
+
+    def ip(self, words: str, netns: str | None = None) -> str:
+        """``ip`` with words split at blanks."""
+        return self.run("ip", *words.split(), netns=netns).stdout
+
+    def namespace(self, name: str | None = None) -> str:
+        """A fresh namespace, its lo up, IPv6 autoconfiguration quiet."""
+        name = name or f"xt{self.tag}{len(self.namespaces)}"
+        self.run("ip", "netns", "add", name)
+        self.namespaces.append(name)
+        self.run(
+            "sh", "-c", "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6", netns=name, check=False
+        )
+        return name
+
+    def veth(self, a: str, b: str, *, netns_a: str | None = None, netns_b: str | None = None, up: bool = True, **more: int):
+        """A veth pair; `more` may give numrxqueues, numtxqueues, mtu (both ends)."""
+        extra = " ".join(f"{key} {value}" for key, value in more.items())
+        self.ip(f"link add {a} {extra} {f'netns {netns_a}' if netns_a else ''} type veth peer name {b} {extra}"
+                f" {f'netns {netns_b}' if netns_b else ''}")
+        if up:
+            self.ip(f"link set {a} up", netns_a)
+            self.ip(f"link set {b} up", netns_b)
+
+    def close(self) -> None:
+        """Remove every namespace (with them their interfaces)."""
+        for name in self.namespaces:
+            self.run("ip", "netns", "del", name, check=False)
+
+
+@pytest.fixture
+def world():
+    """A `World` whose namespaces vanish with the test."""
+    made = World()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def xdpctl(tmp_path):
+    """Run the command line as a user does: ``xdpctl("status", "--json", netns=None) -> CompletedProcess``."""
+
+    def run(*argv: str, netns: str | None = None, check: bool = False, env: dict[str, str] | None = None, timeout: float = 60):
+        command = [sys.executable, "-m", "xdpctl.cli", *map(str, argv)]
+        if netns is not None:
+            command = ["nsenter", f"--net=/run/netns/{netns}", *command]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=timeout, cwd=tmp_path,
+            env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        if check:
+            assert done.returncode == 0, f"{argv} ended {done.returncode}: {done.stdout}{done.stderr}"
+        done.json = lambda: json.loads(done.stdout)
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compile_c(tmp_path_factory):
+    """``compile_c(source_text, name="x") -> Path``: an object compiled by clang alone, independent of xdpctl build."""
+    folder = tmp_path_factory.mktemp("objects")
+    arch = os.uname().machine
+    multiarch = f"/usr/include/{arch}-linux-gnu"
+
+    def run(source: str, name: str | None = None, *flags: str) -> Path:
+        stem = name or f"t{secrets.token_hex(4)}"
+        path = folder / f"{stem}.bpf.c"
+        path.write_text(source)
+        target = folder / f"{stem}.bpf.o"
+        subprocess.run(
+            ["clang", "-g", "-O2", "-target", "bpf", "-I", multiarch, "-I", str(ROOT / "bpf" / "include"), *flags,
+             "-c", str(path), "-o", str(target)],
+            check=True, capture_output=True, text=True, timeout=60,
+        )
+        return target
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing():
+    """No pin stays in the private bpffs after a test."""
+    yield
+    for path in Path("/sys/fs/bpf").iterdir():
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,24 @@
+"""The ground that kernel tests stand on is what it claims to be."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.kernel
+
+
+def test_the_machine_s_own_interfaces_are_out_of_reach(world):
+    assert world.ip("-br link").split()[0] == "lo"
+    assert len(world.ip("-br link").splitlines()) == 1
+
+
+def test_bpffs_is_private_and_empty():
+    assert os.listdir("/sys/fs/bpf") == []
+    assert any(line.split()[1] == "/sys/fs/bpf" and line.split()[2] == "bpf" for line in Path("/proc/mounts").open())
+
+
+def test_a_veth_pair_spans_two_namespaces_and_goes_with_them(world):
+    left, right = world.namespace(), world.namespace()
+    world.veth("va", "vb", netns_a=left, netns_b=right)
+    assert "LOWER_UP" in world.ip("link show va", left)
