@@ -62,7 +62,9 @@ class World:
     tag: str = field(default_factory=lambda: secrets.token_hex(3))
     namespaces: list[str] = field(default_factory=list)
 
-    def run(self, *argv: str, netns: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, netns: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command, in a namespace entered by setns alone (so /sys/fs/bpf stays visible)."""
         if netns is not None:
             argv = ("nsenter", f"--net=/run/netns/{netns}", *argv)
@@ -81,15 +83,30 @@ class World:
         self.run("ip", "netns", "add", name)
         self.namespaces.append(name)
         self.run(
-            "sh", "-c", "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6", netns=name, check=False
+            "sh",
+            "-c",
+            "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6",
+            netns=name,
+            check=False,
         )
         return name
 
-    def veth(self, a: str, b: str, *, netns_a: str | None = None, netns_b: str | None = None, up: bool = True, **more: int):
+    def veth(
+        self,
+        a: str,
+        b: str,
+        *,
+        netns_a: str | None = None,
+        netns_b: str | None = None,
+        up: bool = True,
+        **more: int,
+    ):
         """A veth pair; `more` may give numrxqueues, numtxqueues, mtu (both ends)."""
         extra = " ".join(f"{key} {value}" for key, value in more.items())
-        self.ip(f"link add {a} {extra} {f'netns {netns_a}' if netns_a else ''} type veth peer name {b} {extra}"
-                f" {f'netns {netns_b}' if netns_b else ''}")
+        self.ip(
+            f"link add {a} {extra} {f'netns {netns_a}' if netns_a else ''} type veth peer name {b} {extra}"
+            f" {f'netns {netns_b}' if netns_b else ''}"
+        )
         if up:
             self.ip(f"link set {a} up", netns_a)
             self.ip(f"link set {b} up", netns_b)
@@ -114,13 +131,25 @@ def world():
 def xdpctl(tmp_path):
     """Run the command line as a user does: ``xdpctl("status", "--json", netns=None) -> CompletedProcess``."""
 
-    def run(*argv: str, netns: str | None = None, check: bool = False, env: dict[str, str] | None = None, timeout: float = 60):
+    def run(
+        *argv: str,
+        netns: str | None = None,
+        check: bool = False,
+        env: dict[str, str] | None = None,
+        timeout: float = 60,
+    ):
         command = [sys.executable, "-m", "xdpctl.cli", *map(str, argv)]
         if netns is not None:
             command = ["nsenter", f"--net=/run/netns/{netns}", *command]
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=timeout, cwd=tmp_path,
-            env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
         )
         assert "Traceback" not in done.stderr, done.stderr
         if check:
@@ -144,9 +173,26 @@ def compile_c(tmp_path_factory):
         path.write_text(source)
         target = folder / f"{stem}.bpf.o"
         subprocess.run(
-            ["clang", "-g", "-O2", "-target", "bpf", "-I", multiarch, "-I", str(ROOT / "bpf" / "include"), *flags,
-             "-c", str(path), "-o", str(target)],
-            check=True, capture_output=True, text=True, timeout=60,
+            [
+                "clang",
+                "-g",
+                "-O2",
+                "-target",
+                "bpf",
+                "-I",
+                multiarch,
+                "-I",
+                str(ROOT / "bpf" / "include"),
+                *flags,
+                "-c",
+                str(path),
+                "-o",
+                str(target),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         return target
 
@@ -158,5 +204,7 @@ def _leaves_nothing():
     """No pin stays in the private bpffs after a test."""
     yield
     for path in Path("/sys/fs/bpf").iterdir():
+        if path.suffix == ".debug":  # the kernel's own (CONFIG_BPF_PRELOAD)
+            continue
         with contextlib.suppress(OSError):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
