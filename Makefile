@@ -1,0 +1,59 @@
+# xdpctl. `make` lists the targets; README.md tells the rest.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+export PATH := $(PATH):/usr/sbin:/sbin
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+LINTS := tests/unit/test_import_order.py tests/unit/test_boundaries.py
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { \
+	  echo "this makes network namespaces and loads BPF programs, so it needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+.PHONY: setup
+setup: ## Install what is missing (Debian packages, .venv) to build and attach
+	@.ci/setup
+
+.PHONY: setup-dev
+setup-dev: ## The same, and what tests and linters need
+	@.ci/setup dev
+
+.PHONY: build
+build: setup ## Compile bpf/ into build/bpf/ (only what is not current)
+	@.venv/bin/xdpctl build bpf/*.bpf.c -o build/bpf
+
+.PHONY: demo
+demo: root build ## Show the main job in throwaway namespaces: attach, count, break, diagnose, fix
+	@$(PYTHON) -m xdpctl.lab.demo
+
+.PHONY: test
+test: root setup-dev build ## Run all tests: unit, kernel, docs
+	@$(PYTEST) tests/unit tests/kernel tests/docs
+
+.PHONY: unit
+unit: setup-dev ## Run the tests that need no root
+	@$(PYTEST) tests/unit
+
+.PHONY: lint
+lint: setup-dev ## ruff, mypy --strict, import order, boundaries, shell syntax
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@$(PYTEST) -q $(LINTS)
+	@for script in .ci/*; do sh -n "$$script" || exit 1; done
+
+.PHONY: bench
+bench: root setup-dev build ## Measure speed as ratios to peers; writes docs/benchmarks.md
+	@$(PYTEST) -q -s tests/bench
+
+.PHONY: clean
+clean: ## Remove what was built (.venv stays)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find xdpctl tests -name __pycache__ -type d -prune -exec rm -rf {} +
