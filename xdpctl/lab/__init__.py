@@ -1,0 +1,1 @@
+"""Reproducible scenarios in throwaway namespaces: make a failure, show it, diagnose it, fix it."""
