@@ -1,0 +1,1 @@
+"""rtnetlink, tc, ethtool and netdev, and namespaces: the only room that knows netlink messages."""

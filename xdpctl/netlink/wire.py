@@ -1,0 +1,236 @@
+"""What does the kernel answer on a netlink socket? (messages of include/uapi/linux/netlink.h).
+
+Requests, dumps of many parts, repeated when something changed meanwhile, and errors with the kernel's own
+words (extack). Payloads are built and decoded by `xdpctl.netlink.attributes`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno as errno_module
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from xdpctl.errors import NetlinkError, errno_text
+from xdpctl.netlink.attributes import BYTE_ORDER, TEXT, attributes, malformed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+NETLINK_ROUTE = 0
+NETLINK_GENERIC = 16
+
+NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
+NLM_F_DUMP_INTR = 0x010
+NLM_F_DUMP = 0x300
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLMSG_OVERRUN = 4
+NLMSGERR_ATTR_MSG = 1
+
+SOL_NETLINK = 270
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
+
+_BUFFER = 1 << 17
+"""Bytes of one recvmsg; the kernel fills at most 32 KiB a dump message unless one object alone is larger."""
+_RETRIES = 5
+"""Dumps begun when something changes meanwhile (NLM_F_DUMP_INTR), before the last is taken as it is."""
+_PATIENCE_SECONDS = 10
+
+_HEADER = struct.Struct("=IHHII")
+_unpack_errno = struct.Struct("=i").unpack_from
+
+Payload = tuple[bytes, int, int]
+"""One message's payload: the datagram it lies in, and where it starts and ends there."""
+
+
+_ERROR_ATTRIBUTES = {NLMSGERR_ATTR_MSG: ("msg", TEXT)}
+
+
+def _extack(data: bytes, start: int, end: int) -> str | None:
+    try:
+        return attributes(data, start, end, _ERROR_ATTRIBUTES).get("msg")
+    except NetlinkError:
+        return None  # the errno is worth more than a complaint about its explanation
+
+
+class Socket:
+    """A netlink socket in the network namespace that the calling thread is in when it is opened.
+
+    It stays in that namespace afterwards. Requests and dumps are counted in `sent`.
+
+    Args:
+        family: NETLINK_ROUTE or NETLINK_GENERIC.
+
+    Raises:
+        NetlinkError: the socket can't be opened.
+    """
+
+    total_sent = 0
+    """Datagrams sent by all sockets of this process: what "dumps, not per interface" is tested by."""
+
+    def __init__(self, family: int) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+        except OSError as error:
+            raise NetlinkError(f"can't open a netlink socket: {error.strerror}", errno=error.errno) from error
+        self._sequence = 0
+        self.family = family
+        self.warning: str | None = None
+        """The extack of the last request that succeeded, if it had one."""
+        self.interrupted = False
+        """A dump stayed inconsistent (NLM_F_DUMP_INTR) however often it was repeated."""
+        try:
+            self._socket.bind((0, 0))
+            for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK):
+                with contextlib.suppress(OSError):  # 4.3, 4.12, 4.20: an older kernel says less, but answers
+                    self._socket.setsockopt(SOL_NETLINK, option, 1)
+            # a kernel that does not answer (a driver that hangs under rtnl) must not hang us for ever
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE_SECONDS, 0)
+            )
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        except OSError as error:
+            self._socket.close()
+            raise NetlinkError(
+                f"can't set up a netlink socket: {error.strerror}", errno=error.errno
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; closing twice is fine."""
+        self._socket.close()
+
+    def request(
+        self, message: int, payload: bytes = b"", *, flags: int = 0, what: str = "netlink request"
+    ) -> Payload | None:
+        """Ask for one object, or for one change, and wait for the answer.
+
+        Args:
+            message: RTM_GETLINK, a generic netlink family id, ...
+            payload: the family's own header and the attributes.
+            flags: more NLM_F_*.
+            what: the operation in words, for the error.
+
+        Returns:
+            The answer's payload, None when the kernel only acknowledged.
+
+        Raises:
+            NetlinkError: the kernel refused (errno, extack), or did not answer.
+        """
+        sequence = self._send(message, NLM_F_REQUEST | NLM_F_ACK | flags, payload, what)
+        self.warning = None
+        answer: Payload | None = None
+        done = False
+        while not done:
+            _flags, found, done = self._datagram(sequence, what)
+            if found:
+                answer = found[-1]
+        return answer
+
+    def dump(self, message: int, payload: bytes = b"", *, what: str = "netlink dump") -> list[Payload]:
+        """Ask for all objects.
+
+        A dump that something changed under (NLM_F_DUMP_INTR) is repeated a few times; then the last is taken
+        and `interrupted` set.
+
+        Raises:
+            NetlinkError: the kernel refused (errno, extack), or did not answer.
+        """
+        for _attempt in range(_RETRIES):
+            sequence = self._send(message, NLM_F_REQUEST | NLM_F_DUMP, payload, what)
+            found: list[Payload] = []
+            torn = done = False
+            while not done:
+                flags, part, done = self._datagram(sequence, what)
+                found += part
+                torn = torn or bool(flags & NLM_F_DUMP_INTR)
+            if not torn:
+                return found
+        self.interrupted = True
+        return found
+
+    def _send(self, message: int, flags: int, payload: bytes, what: str) -> int:
+        self._sequence += 1
+        Socket.total_sent += 1
+        header = _HEADER.pack(_HEADER.size + len(payload), message, flags, self._sequence, 0)
+        try:
+            self._socket.send(header + payload)
+        except OSError as error:
+            raise NetlinkError(f"{what}: {errno_text(error.errno or 0)}", errno=error.errno) from error
+        return self._sequence
+
+    def _datagram(self, sequence: int, what: str) -> tuple[int, list[Payload], bool]:
+        """The next datagram: its messages' flags, their payloads, and whether the answer ends with it."""
+        try:
+            data, _control, received, sender = self._socket.recvmsg(_BUFFER)
+        except BlockingIOError as error:
+            raise NetlinkError(
+                f"{what}: the kernel did not answer within {_PATIENCE_SECONDS} s",
+                errno=errno_module.ETIMEDOUT,
+            ) from error
+        except OSError as error:
+            raise NetlinkError(f"{what}: {errno_text(error.errno or 0)}", errno=error.errno) from error
+        if received & socket.MSG_TRUNC:
+            raise NetlinkError(f"{what}: an answer longer than {_BUFFER} bytes", errno=errno_module.EMSGSIZE)
+        if sender[0] != 0:
+            return 0, [], False  # from another process, not from the kernel
+        return self._split(data, sequence, what)
+
+    def _split(self, data: bytes, sequence: int, what: str) -> tuple[int, list[Payload], bool]:
+        found: list[Payload] = []
+        all_flags = at = 0
+        total = len(data)
+        while at + 16 <= total:
+            length, kind, flags, number, _port = _HEADER.unpack_from(data, at)
+            if length < 16 or at + length > total:
+                raise malformed(f"a message of {length} bytes in {total - at}")
+            start, end = at + 16, at + length
+            at += (length + 3) & ~3
+            if number != sequence:
+                continue  # left over from an answer that was given up
+            all_flags |= flags
+            if kind in (NLMSG_ERROR, NLMSG_DONE):
+                self._finish(kind, flags, (data, start, end), what)
+                return all_flags, found, True
+            if kind == NLMSG_OVERRUN:
+                raise NetlinkError(f"{what}: answers were lost", errno=errno_module.ENOBUFS)
+            found.append((data, start, end))
+        return all_flags, found, False
+
+    def _finish(self, kind: int, flags: int, payload: Payload, what: str) -> None:
+        """Raise what NLMSG_ERROR or NLMSG_DONE says; keep the extack of a success as `warning`."""
+        data, start, end = payload
+        if end - start < 4:
+            if kind == NLMSG_DONE:
+                return  # before 4.15 a dump may end without a status
+            raise malformed("an error message without an errno")
+        code = -_unpack_errno(data, start)[0]
+        text = None
+        if flags & NLM_F_ACK_TLVS:
+            more = start + 4
+            if kind == NLMSG_ERROR:
+                more += 16
+                if (
+                    not flags & NLM_F_CAPPED and end - start >= 8
+                ):  # the whole request is repeated before the extack
+                    more = start + 4 + ((int.from_bytes(data[start + 4 : start + 8], BYTE_ORDER) + 3) & ~3)
+            text = _extack(data, more, end)
+        if code:
+            raise NetlinkError(f"{what}: {text or errno_text(code)}", errno=code, extack=text)
+        self.warning = text or self.warning
