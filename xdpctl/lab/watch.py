@@ -1,9 +1,9 @@
 """What the kernel says about XDP as it happens: the ``xdp:*`` tracepoints, from our own tracefs instance.
 
-A redirect that fails at run time answers nobody; only these events tell. An instance has a ring buffer of its
-own, so neither other tracers nor we disturb each other. Mirrors include/trace/events/xdp.h; which events exist
-differs between kernels (xdp_redirect_map_err is gone by 6.18, bpf_xdp_link_attach_failed came with 6.6): those
-that exist are used.
+A redirect that fails at run time answers nobody; only these events tell. An instance has its own ring buffer,
+so neither other tracers nor we disturb each other. Mirrors include/trace/events/xdp.h. Which events exist
+differs between kernels (xdp_redirect_map_err is gone by 6.18, bpf_xdp_link_attach_failed came with 6.6), so
+those that exist are used.
 """
 
 from __future__ import annotations
