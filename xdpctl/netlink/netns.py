@@ -173,7 +173,7 @@ def open_nsfs(ref: NetnsRef) -> int:
     else:
         if os.fstat(descriptor).st_ino == ref.inode:
             return descriptor
-        # the thread has moved since (/proc/thread-self), the pid was taken by another process, the name rebound
+        # the thread has moved (/proc/thread-self), or the pid or name now means another namespace
         os.close(descriptor)
         refusal = FileNotFoundError(errno_module.ENOENT, "it has gone")
     for path in _other_paths(ref.inode):

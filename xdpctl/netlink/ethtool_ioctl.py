@@ -1,0 +1,97 @@
+"""Driver name and the driver's own counters: the SIOCETHTOOL ioctl (include/uapi/linux/ethtool.h)."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from xdpctl.errors import NetlinkError, errno_text
+
+SIOCETHTOOL = 0x8946
+ETHTOOL_GDRVINFO = 0x03
+ETHTOOL_GSTRINGS = 0x1B
+ETHTOOL_GSTATS = 0x1D
+ETHTOOL_GSSET_INFO = 0x37
+ETH_SS_STATS = 1
+ETH_GSTRING_LEN = 32
+_MOST_STATISTICS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """struct ethtool_drvinfo."""
+
+    driver: str
+    version: str
+    firmware: str
+    bus_info: str
+    """``0000:01:00.0``; "" where there is no bus."""
+
+
+def control_socket() -> socket.socket:
+    """A socket to ask through: it answers for the namespace it was opened in."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def driver_info(name: str, sock: socket.socket | None = None) -> DriverInfo:
+    """What drives an interface.
+
+    Raises:
+        NetlinkError: EOPNOTSUPP: the driver does not say; ENODEV: no such interface.
+    """
+    buffer = array.array("B", struct.pack("=I", ETHTOOL_GDRVINFO) + bytes(192))
+    _ioctl(name, buffer, "driver information", sock)
+    raw = buffer.tobytes()
+    words = [os.fsdecode(raw[at : at + 32].split(b"\0")[0]) for at in (4, 36, 68, 100)]
+    return DriverInfo(*words)
+
+
+def statistics(name: str, sock: socket.socket | None = None) -> dict[str, int]:
+    """The driver's own counters, as ``ethtool -S`` prints them; {} when it has none.
+
+    Raises:
+        NetlinkError: EOPNOTSUPP: the driver keeps none; ENODEV: no such interface.
+    """
+    buffer = array.array("B", struct.pack("=IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
+    _ioctl(name, buffer, "statistics", sock)
+    _command, _reserved, mask, count = struct.unpack("=IIQI", buffer.tobytes())
+    if not mask or not count:
+        return {}
+    if count > _MOST_STATISTICS:
+        raise NetlinkError(f"{name} says that it has {count} counters")
+    # drivers may grow their counters between two calls: the kernel writes no more than it says in len,
+    # so leave room for some, and take as many as both calls agree upon
+    room = count + 256
+    strings = array.array("B", struct.pack("=III", ETHTOOL_GSTRINGS, ETH_SS_STATS, count))
+    strings.frombytes(bytes(room * ETH_GSTRING_LEN))
+    _ioctl(name, strings, "names of statistics", sock)
+    values = array.array("B", struct.pack("=II", ETHTOOL_GSTATS, count) + bytes(room * 8))
+    _ioctl(name, values, "statistics", sock)
+    raw_names, raw_values = strings.tobytes(), values.tobytes()
+    agreed = min(count, struct.unpack_from("=I", raw_names, 8)[0], struct.unpack_from("=I", raw_values, 4)[0])
+    found: dict[str, int] = {}
+    for place in range(agreed):
+        at = 12 + place * ETH_GSTRING_LEN
+        key = os.fsdecode(raw_names[at : at + ETH_GSTRING_LEN].split(b"\0")[0]).strip()
+        found[key] = struct.unpack_from("=Q", raw_values, 8 + place * 8)[0]
+    return found
+
+
+def _ioctl(name: str, buffer: array.array[int], what: str, sock: socket.socket | None) -> None:
+    address, _length = buffer.buffer_info()
+    request = struct.pack("16sP16x", os.fsencode(name)[:15], address)  # struct ifreq
+    opened = sock
+    try:
+        opened = sock or control_socket()
+        fcntl.ioctl(opened, SIOCETHTOOL, request)
+    except OSError as error:
+        raise NetlinkError(
+            f"reading the {what} of {name}: {errno_text(error.errno or 0)}", errno=error.errno
+        ) from error
+    finally:
+        if sock is None and opened is not None:
+            opened.close()

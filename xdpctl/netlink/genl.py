@@ -1,0 +1,98 @@
+"""Generic netlink: families by name, and their commands (include/uapi/linux/genetlink.h)."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from xdpctl.errors import NetlinkError, UnsupportedError
+from xdpctl.netlink import wire
+from xdpctl.netlink.attributes import U16, attr_text, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GENL_ID_CTRL = 0x10
+CTRL_CMD_GETFAMILY = 3
+CTRL_ATTR_FAMILY_ID = 1
+CTRL_ATTR_FAMILY_NAME = 2
+GENL_HDRLEN = 4
+
+_SINCE = {"ethtool": "Linux 5.6", "netdev": "Linux 6.3"}
+_ids: dict[str, int] = {}
+# family ids are the machine's, not a namespace's, and stay until a module is unloaded
+
+
+@contextmanager
+def genl_socket(opened: wire.Socket | None) -> Iterator[wire.Socket]:
+    """The NETLINK_GENERIC socket that was given, or one of the current namespace for the while."""
+    if opened is not None:
+        yield opened
+        return
+    with wire.Socket(wire.NETLINK_GENERIC) as own:
+        yield own
+
+
+def family_id(sock: wire.Socket, name: str) -> int:
+    """The number of a family.
+
+    Raises:
+        UnsupportedError: this kernel has no such family.
+        NetlinkError: the kernel refused otherwise.
+    """
+    if name not in _ids:
+        payload = struct.pack("=BBH", CTRL_CMD_GETFAMILY, 1, 0) + attr_text(CTRL_ATTR_FAMILY_NAME, name)
+        try:
+            answer = sock.request(GENL_ID_CTRL, payload, what=f"looking up the netlink family {name}")
+        except NetlinkError as error:
+            if error.errno == 2:  # ENOENT
+                raise UnsupportedError(
+                    f"the netlink family {name}",
+                    needs=_SINCE.get(name, "a newer kernel"),
+                    has="a kernel without it",
+                    errno=error.errno,
+                ) from error
+            raise
+        found = None
+        if answer is not None:
+            data, start, end = answer
+            table = {CTRL_ATTR_FAMILY_ID: ("id", U16)}
+            found = attributes(data, start + GENL_HDRLEN, end, table).get("id")
+        if found is None:
+            raise NetlinkError(f"the kernel gave no id for the netlink family {name}")
+        _ids[name] = found
+    return _ids[name]
+
+
+def dump(
+    opened: wire.Socket | None, family: str, command: int, attrs: bytes, what: str
+) -> list[wire.Payload]:
+    """Every object of one command; payloads start at the attributes.
+
+    Raises:
+        UnsupportedError: this kernel has no such family.
+        NetlinkError: the kernel refused.
+    """
+    with genl_socket(opened) as sock:
+        payload = struct.pack("=BBH", command, 1, 0) + attrs
+        answers = sock.dump(family_id(sock, family), payload, what=what)
+    return [(data, start + GENL_HDRLEN, end) for data, start, end in answers]
+
+
+def request(
+    opened: wire.Socket | None, family: str, command: int, attrs: bytes, what: str
+) -> wire.Payload | None:
+    """One object, or one change; the payload starts at the attributes.
+
+    Raises:
+        UnsupportedError: this kernel has no such family.
+        NetlinkError: the kernel refused.
+    """
+    with genl_socket(opened) as sock:
+        payload = struct.pack("=BBH", command, 1, 0) + attrs
+        answer = sock.request(family_id(sock, family), payload, what=what)
+    if answer is None:
+        return None
+    data, start, end = answer
+    return data, start + GENL_HDRLEN, end
