@@ -47,11 +47,12 @@ lint: setup-dev ## ruff, mypy --strict, import order, boundaries, shell syntax
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(PYTEST) -q $(LINTS)
-	@for script in .ci/*; do sh -n "$$script" || exit 1; done
+	@for script in .ci/*; do bash -n "$$script" || exit 1; done
 
 .PHONY: bench
 bench: root setup-dev build ## Measure speed as ratios to peers; writes docs/benchmarks.md
 	@$(PYTEST) -q -s tests/bench
+	@[ -n "$$XDPCTL_BENCH" ] || $(PYTHON) tests/support/bench.py
 
 .PHONY: clean
 clean: ## Remove what was built (.venv stays)

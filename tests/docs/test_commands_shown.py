@@ -1,0 +1,60 @@
+"""Every command that README.md and docs/ show is run, in namespaces of its own, and prints what they say.
+
+Two commands are not run here line by line: ``make test``, because it runs this very test (that it passes is
+shown by its own run, and .ci/run calls it), and ``make demo``, which has a test of its own below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from console import SKIP, disagreement, steps
+from sandbox import ROOT, sandbox
+
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [
+    pytest.param(path, step, id=f"{path.name}:{step.line}:{step.command[:60]}")
+    for path in FILES
+    for step in steps(path.read_text())
+    if step.command not in SKIP
+]
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    """One sandbox a file: its commands build on each other, in the file's order."""
+    open_boxes = {}
+    try:
+        yield open_boxes
+    finally:
+        for manager, _ in open_boxes.values():
+            manager.__exit__(None, None, None)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("path", "step"), COMMANDS)
+def test_a_shown_command_does_what_the_page_says(path: Path, step, boxes):
+    if path not in boxes:
+        manager = sandbox()
+        boxes[path] = (manager, manager.__enter__())
+    done = boxes[path][1].run(step.command)
+    assert done.returncode == step.exit_code, f"{step.command}\n{done.stdout}"
+    assert "Traceback" not in done.stdout
+    wrong = disagreement(step.shown, done.stdout)
+    assert wrong is None, wrong
+
+
+@pytest.mark.kernel
+def test_make_demo_does_the_main_job():
+    with sandbox() as box:
+        done = box.run("make demo", timeout=300)
+        left = box.run("ls /run/netns /sys/fs/bpf/xdpctl 2>/dev/null; ip -br link").stdout
+    assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
+    assert "veth" not in left, f"the demo left something behind: {left}"
+
+
+def test_the_readme_opens_with_the_two_commands():
+    first = [step.command for step in steps((ROOT / "README.md").read_text())][:2]
+    assert first == ["make demo", "make test"]

@@ -1,0 +1,114 @@
+"""The ```console blocks of a Markdown file: what they say to type, what they say comes back.
+
+A block is lines as a terminal shows them: ``$ command`` (a trailing backslash goes on in the next line), then
+output. ``$ echo $?`` and a number after a command say how it ends; otherwise it ends with 0. Numbers and
+hexadecimal identifiers in output stand for any others, ``...`` for any lines.
+
+``python tests/support/console.py FILE ...`` runs the blocks and writes what really came back into the files.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXIT_CODE = "echo $?"
+HEX = re.compile(r"\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass
+class Step:
+    """One command of a block."""
+
+    line: int
+    """Line number in the file, from 1."""
+    command: str
+    shown: list[str] = field(default_factory=list)
+    exit_code: int = 0
+    end: int = 0
+    """Line number after the last line shown."""
+
+
+def steps(text: str) -> list[Step]:
+    """Every command of every console block, in order; exit codes are folded into the command they follow."""
+    found: list[Step] = []
+    inside = continued = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("```"):
+            inside = line.strip() == "```console"
+            continued = False
+        elif not inside:
+            continue
+        elif continued:
+            found[-1].command += " " + line.strip().removesuffix("\\").rstrip()
+            found[-1].end = number + 1
+            continued = line.endswith("\\")
+        elif line.startswith("$ "):
+            found.append(Step(number, line[2:].removesuffix("\\").rstrip(), end=number + 1))
+            continued = line.endswith("\\")
+        elif found:
+            found[-1].shown.append(line)
+            found[-1].end = number + 1
+    folded: list[Step] = []
+    for step in found:
+        if step.command == EXIT_CODE:
+            folded[-1].exit_code = int(step.shown[0])
+        else:
+            folded.append(step)
+    return folded
+
+
+def blur(line: str) -> str:
+    """A line without what differs from run to run: numbers, identifiers, width of columns."""
+    line = NUMBER.sub("N", HEX.sub("N", line))
+    return re.sub(r"[-─━]{3,}", "---", re.sub(r"\s+", " ", line)).strip()
+
+
+def disagreement(shown: list[str], printed: str) -> str | None:
+    """The first shown line that the output lacks, or None where they agree."""
+    actual = [blur(line) for line in printed.splitlines()]
+    at, loose = 0, False
+    for line in shown:
+        if line.strip() == "...":
+            loose = True
+            continue
+        wanted = blur(line)
+        if loose:
+            while at < len(actual) and actual[at] != wanted:
+                at += 1
+        if at >= len(actual) or actual[at] != wanted:
+            return f"shown: {line!r}\nprinted: {printed.splitlines()[at:][:1]}\nall of it:\n{printed}"
+        at, loose = at + 1, False
+    if shown and not loose and any(actual[at:]):
+        return f"more was printed than shown:\n{printed}"
+    return None
+
+
+def rewrite(path: Path, skip: dict[str, str]) -> None:
+    """Run a file's blocks and put real output where output without ``...`` is shown."""
+    from sandbox import sandbox
+
+    text = path.read_text()
+    lines = text.splitlines()
+    with sandbox() as box:
+        ran = [(step, box.run(step.command)) for step in steps(text) if step.command not in skip]
+    for step, done in reversed(ran):
+        if done.returncode != step.exit_code:
+            sys.exit(f"{path}:{step.line}: {step.command}: ended {done.returncode}\n{done.stdout}")
+        if step.shown and "..." not in (line.strip() for line in step.shown):
+            lines[step.end - 1 - len(step.shown) : step.end - 1] = done.stdout.rstrip("\n").splitlines()
+    path.write_text("\n".join(lines) + "\n")
+
+
+SKIP = {
+    "make test": "it is what runs this test",
+    "make demo": "a test of its own runs it",
+}
+"""Commands not run as part of a file, and why."""
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        rewrite(Path(name), SKIP)
