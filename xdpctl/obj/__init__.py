@@ -1,0 +1,1 @@
+"""What an object file says without loading it, and what would fail."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xdpctl.btf.parse import Btf
+
 
 @dataclass(frozen=True, slots=True)
 class RedirectCall:
@@ -60,6 +62,14 @@ class ObjProgram:
     """A path returns the constant XDP_TX; None: could not be told."""
     adjusts: tuple[str, ...] = ()
     """head, tail, meta: what bpf_xdp_adjust_* it calls."""
+    autoload: bool = True
+    """False for SEC("?..."): loaded only when asked for."""
+    hook: str | None = None
+    """ingress or egress, where the section name says so."""
+    core_relocations: int = 0
+    """Instructions that libbpf patches from the kernel's BTF."""
+    struct_ops: bool = False
+    """A function of a struct_ops table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,16 @@ class ObjMap:
     key_type: str | None = None
     value_type: str | None = None
     inner: str | None = None
+    """Type of the inner maps (`array`), for array_of_maps and hash_of_maps."""
+    key_type_id: int = 0
+    """BTF id of the key's type in the object; 0: only a size is given."""
+    value_type_id: int = 0
+    values: tuple[str, ...] = ()
+    """Programs or maps that the definition puts into it (`.values`), by name; an empty slot is an empty name."""
+    numa_node: int | None = None
+    map_extra: int = 0
+    inner_map: ObjMap | None = None
+    """The inner map's definition, where one is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +119,10 @@ class ObjGlobal:
     """int, uint, bool, char, enum, float, array, struct, union, pointer, unknown."""
     writable: bool
     """False for .rodata after load; both may be set before."""
+    type_id: int = 0
+    """BTF id of the type in the object; 0 without BTF."""
+    static: bool = False
+    """`static` in C: two sources linked together may each have one of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +156,12 @@ class ObjFile:
     ksyms: tuple[str, ...] = ()
     btf_producer: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    byte_order: str = "little"
+    core_relocations: int = 0
+    flaws: tuple[Problem, ...] = ()
+    """What libbpf refuses whatever the kernel: found while reading."""
+    btf: Btf | None = field(default=None, compare=False, repr=False)
+    """The object's own types, for `obj.globals` and skeletons."""
 
     def program(self, name: str) -> ObjProgram | None:
         """The program by its C function name."""

@@ -1,0 +1,163 @@
+"""What global variables an object has, with their C types and initial values.
+
+A data section (.data, .rodata, .bss and those with a suffix) is described by a BTF_KIND_DATASEC; clang leaves its
+offsets to the symbol table, as libbpf's btf_fixup_datasec knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xdpctl.btf.names import spell
+from xdpctl.btf.parse import DATASEC
+from xdpctl.btf.types import Array, Composite, Enum, Float, Function, Int, Pointer, Section, Variable
+from xdpctl.btf.values import decode
+from xdpctl.errors import ObjectError
+from xdpctl.obj.code import is_data
+from xdpctl.obj.elf import SHT_NOBITS, STB_LOCAL, STT_OBJECT
+from xdpctl.obj.model import ObjGlobal
+
+if TYPE_CHECKING:
+    from xdpctl.btf.parse import Btf
+    from xdpctl.obj.elf import Elf, ElfSection
+
+MAX_SHOWN = 4096
+"""Bytes of a value that are decoded; a larger one (a table in .bss) is given as its size."""
+
+
+def kind_of(btf: Btf, type_id: int) -> str:
+    """int, uint, bool, char, enum, float, array, struct, union, pointer, or unknown."""
+    found = btf.resolve(type_id)
+    if isinstance(found, Int):
+        if found.is_bool:
+            return "bool"
+        if found.is_char or found.name == "char":
+            return "char"
+        return "int" if found.signed else "uint"
+    if isinstance(found, Composite):
+        return "union" if found.is_union else "struct"
+    for of, name in ((Enum, "enum"), (Float, "float"), (Array, "array"), (Pointer, "pointer")):
+        if isinstance(found, of):
+            return name
+    return "unknown"
+
+
+def value_of(btf: Btf, type_id: int, data: bytes) -> Any:
+    """The value to show: an enumerator by its name, large data by its size."""
+    if len(data) > MAX_SHOWN:
+        return f"{len(data)} bytes" if any(data) else f"{len(data)} bytes of zero"
+    try:
+        value = decode(btf, type_id, data)
+    except ObjectError:
+        return data.hex()
+    found = btf.resolve(type_id)
+    if isinstance(found, Enum):
+        return next((name for name, number in found.values if number == value), value)
+    return value
+
+
+def data_of(section: ElfSection, offset: int, size: int) -> bytes:
+    """The initial bytes of a variable; zero in .bss."""
+    if section.type == SHT_NOBITS:
+        return bytes(size) if size <= MAX_SHOWN else b""
+    return section.data[offset : offset + size]
+
+
+def read(elf: Elf, btf: Btf | None) -> tuple[list[ObjGlobal], list[str], list[str]]:
+    """(globals by section and offset, .kconfig names, .ksyms names).
+
+    Raises:
+        ObjectError: a variable lies outside of its section.
+    """
+    found: list[ObjGlobal] = []
+    kconfig: list[str] = []
+    ksyms: list[str] = []
+    described: set[str] = set()
+    for section in btf.of_kind(DATASEC) if btf is not None else ():
+        assert btf is not None
+        if not isinstance(section, Section):
+            continue
+        if section.name in (".kconfig", ".ksyms"):
+            for one in section.variables:
+                named = btf.type(one.type)
+                if isinstance(named, Variable | Function):
+                    (kconfig if section.name == ".kconfig" else ksyms).append(named.name)
+                if section.name == ".kconfig" and isinstance(named, Variable):
+                    found.append(_extern(btf, named))
+        elif is_data(section.name):
+            body = elf.section(section.name)
+            if body is not None:
+                described.add(section.name)
+                found += _described(elf, body, btf, section)
+    for body in elf.sections:
+        if is_data(body.name) and body.name not in described:
+            found += _undescribed(elf, body)
+    return found, kconfig, ksyms
+
+
+def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[ObjGlobal]:
+    symbols: dict[tuple[str, bool], list[int]] = {}
+    for symbol in elf.symbols:
+        if symbol.section == body.index:
+            symbols.setdefault((symbol.name, symbol.binding == STB_LOCAL), []).append(symbol.value)
+    made = []
+    for one in section.variables:
+        variable = btf.type(one.type)
+        if not isinstance(variable, Variable):
+            raise ObjectError(f"BTF of section {section.name} names something that is not a variable")
+        static = variable.linkage == Variable.STATIC
+        places = symbols.get((variable.name, static), [])
+        # bpftool gen object has filled in size and offsets; clang has not
+        offset = one.offset if section.size or len(places) != 1 else places[0]
+        size = one.size or btf.size_of(variable.type)
+        if offset + size > body.size:
+            raise ObjectError(f"variable {variable.name} lies outside of its section {section.name}")
+        data = data_of(body, offset, size)
+        made.append(
+            ObjGlobal(
+                name=variable.name,
+                section=section.name,
+                type=spell(btf, variable.type),
+                offset=offset,
+                size=size,
+                value=value_of(btf, variable.type, data) if data or not size else f"{size} bytes of zero",
+                kind=kind_of(btf, variable.type),
+                writable=not section.name.startswith(".rodata"),
+                type_id=variable.type,
+                static=static,
+            )
+        )
+    return sorted(made, key=lambda one: one.offset)
+
+
+def _undescribed(elf: Elf, body: ElfSection) -> list[ObjGlobal]:
+    return [
+        ObjGlobal(
+            symbol.name,
+            body.name,
+            "",
+            symbol.value,
+            symbol.size,
+            data_of(body, symbol.value, min(symbol.size, MAX_SHOWN)).hex(),
+            "unknown",
+            not body.name.startswith(".rodata"),
+            0,
+            symbol.binding == STB_LOCAL,
+        )
+        for symbol in sorted(elf.symbols, key=lambda one: one.value)
+        if symbol.section == body.index
+        and symbol.type == STT_OBJECT
+        and symbol.value + symbol.size <= body.size
+    ]
+
+
+def _extern(btf: Btf, variable: Variable) -> ObjGlobal:
+    """A .kconfig variable: libbpf fills it from the kernel's configuration at load."""
+    try:
+        size = btf.size_of(variable.type)
+    except ObjectError:
+        size = 0
+    kind = kind_of(btf, variable.type)
+    return ObjGlobal(
+        variable.name, ".kconfig", spell(btf, variable.type), 0, size, None, kind, False, variable.type
+    )
