@@ -1,0 +1,1 @@
+"""Parse, call one function, render: one file a command."""

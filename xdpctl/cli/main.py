@@ -1,20 +1,18 @@
-"""The command line: a lazy table of commands, and the one place where errors become words and exit codes."""
+"""The table of commands, and the one place where errors become words and exit codes.
+
+Nothing is imported here before `main` can answer for it: a Ctrl-C while Python reads modules ends in a word too.
+"""
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer.core import TyperGroup
-
-from xdpctl import __version__
-from xdpctl.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, XdpctlError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any, TextIO
+
+    from xdpctl.errors import XdpctlError
 
 COMMANDS = {
     "attach": "xdpctl.cli.attach",
@@ -25,82 +23,85 @@ COMMANDS = {
 }
 """Command name -> module with an `app`; a module is imported only when its command is asked for."""
 
-
-class LazyGroup(TyperGroup):
-    """A group whose commands are imported on use, so that no command pays for another's imports."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Every command's name."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
-        """The command, or None; near names are suggested by the group."""
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            # typer suggests from self.commands: give it the names without importing anything
-            self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]
-            return None
-        command = typer.main.get_command(importlib.import_module(module).app)
-        command.name = cmd_name
-        return command
+EXIT_OUTPUT = 74
+"""stdout could not be written (sysexits.h's EX_IOERR); what the command did before stands."""
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(f"xdpctl {__version__}")
-        raise typer.Exit
+class OutputClosed(Exception):  # noqa: N818 - the reader went away (`xdpctl status | head`): no failure of ours
+    """Whoever read our output has closed it."""
 
 
-app = typer.Typer(
-    cls=LazyGroup,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-)
+class OutputFailed(Exception):  # noqa: N818 - told in `_run`, not one of the error tree: the command itself succeeded
+    """stdout could not be written (a full disk, /dev/full)."""
 
 
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Put XDP and TC programs on Linux interfaces, and know beforehand why the kernel would refuse or lose packets.
+class Output:
+    """stdout, with its failures told apart from every other OSError."""
 
-    Exit codes: 0 fine, 1 findings or drift, 2 usage or configuration, 3 compile, 4 object, 5 verifier,
-    6 attach, 7 map, 8 netlink, 9 unsupported here, 10 not permitted, 130 interrupted.
-    """
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
+    def write(self, text: str) -> int:
+        """Write text; see the class."""
+        return self._guarded(self._stream.write, text)
 
-def report(error: XdpctlError, *, as_json: bool) -> None:
-    """Print an error: one line and a hint to stderr, and the ``error`` object to stdout with --json."""
-    from xdpctl.cli.output import print_error
+    def flush(self) -> None:
+        """Flush; see the class."""
+        self._guarded(self._stream.flush)
 
-    print_error(error, as_json=as_json)
+    def _guarded(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return do(*arguments)
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+        except OSError as error:
+            raise OutputFailed(error.strerror) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned, never a traceback shown (XDPCTL_DEBUG=1 shows it)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        result = app(args=arguments, prog_name="xdpctl", standalone_mode=True)
-    except SystemExit as stop:  # click's standalone mode ends this way for usage errors and typer.Exit
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _run(arguments: list[str]) -> int:
+    import os
+
+    from xdpctl.errors import EXIT_INTERNAL, XdpctlError
+
+    _open_standard_streams()
+    as_json = "--json" in arguments
+    debug = bool(os.environ.get("XDPCTL_DEBUG"))
+    try:
+        from xdpctl.cli.app import app
+
+        result = app(args=arguments, prog_name="xdpctl", standalone_mode=False)
+        if result == 130:  # typer's word for KeyboardInterrupt
+            return _interrupted()
+        sys.stdout.flush()
+    except OutputClosed:
+        _silence_stdout()
+        return 0
+    except OutputFailed as error:
+        _silence_stdout()
+        sys.stderr.write(f"xdpctl: error: can't write the output: {error}\n")
+        return EXIT_OUTPUT
+    except SystemExit as stop:  # completion and click's own way to end
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except XdpctlError as error:
-        if os.environ.get("XDPCTL_DEBUG"):
+        if debug:
             raise
-        report(error, as_json="--json" in arguments)
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("xdpctl: interrupted\n")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader went away (`xdpctl status | head`): not our failure, and nothing more can be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
-        if os.environ.get("XDPCTL_DEBUG"):
+        return report(error, as_json=as_json)
+    except Exception as error:
+        usage = _usage_error(error)
+        if usage is not None:
+            return report(usage, as_json=as_json)
+        if debug:
             raise
         sys.stderr.write(
             f"xdpctl: internal error: {type(error).__name__}: {error}\n"
@@ -108,6 +109,70 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return EXIT_INTERNAL
     return result if isinstance(result, int) else 0
+
+
+def report(error: XdpctlError, *, as_json: bool) -> int:
+    """Print an error (to stderr; with --json its object to stdout too), and return its exit code."""
+    from xdpctl.cli.output import print_error
+
+    try:
+        print_error(error, as_json=as_json)
+        sys.stdout.flush()
+    except (OutputClosed, OutputFailed):
+        _silence_stdout()
+    return error.exit_code
+
+
+def _usage_error(error: Exception) -> XdpctlError | None:
+    """Our error for one of click's, None when it is none; help due to an empty command line is printed."""
+    from typer._click.exceptions import ClickException, NoArgsIsHelpError
+
+    from xdpctl.errors import ConfigError
+
+    if not isinstance(error, ClickException):
+        return None
+    context = getattr(error, "ctx", None)
+    if isinstance(error, NoArgsIsHelpError):
+        sys.stderr.write(error.format_message().rstrip() + "\n")
+        return ConfigError("no command given", hint="xdpctl --help")
+    command = context.command_path if context is not None else "xdpctl"
+    return ConfigError(error.format_message().rstrip("."), hint=f"{command} --help")
+
+
+def _interrupted() -> int:
+    from xdpctl.errors import EXIT_INTERRUPTED
+
+    sys.stderr.write("xdpctl: interrupted\n")
+    return EXIT_INTERRUPTED
+
+
+def _silence_stdout() -> None:
+    """Point stdout at /dev/null: Python flushes once more at its end, and would complain."""
+    import contextlib
+    import os
+
+    with contextlib.suppress(OSError, ValueError, OutputClosed, OutputFailed):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+
+
+def _open_standard_streams() -> None:
+    """Fill descriptors 0 to 2 where the caller closed them: or else a socket becomes stdout."""
+    import os
+
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, os.fdopen(number, "w" if number else "r", closefd=False))
+    for output in (sys.stdout, sys.stderr):
+        # names come from files, the kernel and the user: bytes that are no text must not stop a message
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stdout, Output):
+        sys.stdout = Output(sys.stdout)  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
