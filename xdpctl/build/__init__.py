@@ -1,0 +1,1 @@
+"""From C to BPF objects: clang and its include paths, vmlinux.h, and what is current already."""
