@@ -1,0 +1,99 @@
+"""``python -m tests.kernel.oracle``: the whole table on this kernel, in mounts and namespaces of its own.
+
+Ends with 1 on any miss, false alarm, wrong reason or fix that doesn't help, and with 2 when it can't run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from xdpctl.libbpf import libc
+
+from . import attaching, redirecting, transmitting  # noqa: F401 - each registers its scenarios
+from .run import NONE_OFFERED, NOT_HERE, VERIFIED, Row, run
+from .scenario import TABLE
+
+
+def isolate() -> None:
+    """Mounts and a network namespace that end with this process."""
+    libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWNET)
+    libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    for kind, where in (
+        ("tmpfs", "/run/netns"),
+        ("tmpfs", "/run/xdpctl"),
+        ("bpf", "/sys/fs/bpf"),
+        ("tracefs", "/sys/kernel/tracing"),
+    ):
+        Path(where).mkdir(parents=True, exist_ok=True)
+        libc.mount(kind, where, kind)
+
+
+def totals(rows: list[Row]) -> dict[str, int]:
+    """Counts that the last line and the JSON give."""
+    verdicts = Counter(row.verdict for row in rows)
+    fixes = [row.fixed for row in rows if row.fixed and row.fixed != NONE_OFFERED]
+    return {
+        "scenarios": len(rows) - verdicts[NOT_HERE],
+        "failing": sum(row.happened not in ("", "works") for row in rows),
+        "healthy": sum(row.happened == "works" for row in rows),
+        "misses": verdicts["miss"],
+        "false_alarms": verdicts["false alarm"],
+        "wrong_reasons": verdicts["wrong reason"],
+        "undecided": verdicts["undecided"],
+        "fixes": len(fixes),
+        "fixes_verified": fixes.count(VERIFIED),
+        "not_here": verdicts[NOT_HERE],
+    }
+
+
+def line(row: Row) -> str:
+    """One row for the eye."""
+    sign = "-" if row.verdict == NOT_HERE else "ok" if row.good else "!!"
+    text = f"{sign:2}  {row.scenario:96.96}  {row.predicted:44.44}  {row.happened:34}  {row.fixed}"
+    if row.note:
+        text += f"  [{row.verdict}: {row.note}]"
+    return text.rstrip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel.oracle", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and totals there")
+    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name holds this")
+    parser.add_argument("--truth", action="store_true", help="ask the kernel only, not doctor")
+    parser.add_argument("--bad", action="store_true", help="print only what is off")
+    asked = parser.parse_args()
+    if os.geteuid() != 0:
+        print("the oracle makes namespaces and loads programs: run it as root", file=sys.stderr)
+        return 2
+    isolate()
+    start = time.monotonic()
+    rows = []
+    print(f"    {'scenario':96}  {'predicted':44}  {'happened':34}  fixed")
+    for row in run((one for one in TABLE if asked.only in one.name), truth_only=asked.truth):
+        rows.append(row)
+        if not (asked.bad and row.good):
+            print(line(row), flush=True)
+    counts = totals(rows)
+    seconds = time.monotonic() - start
+    kernel = os.uname().release
+    print("\n" + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
+    print(f"on {kernel} in {seconds:.1f} s")
+    if asked.json:
+        document = {
+            "kernel": kernel,
+            "seconds": seconds,
+            "totals": counts,
+            "rows": [row.to_json() for row in rows],
+        }
+        asked.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(row.good for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

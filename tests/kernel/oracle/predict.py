@@ -1,0 +1,122 @@
+"""What doctor says before the act, and whether its fixes work: the side that is judged."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xdpctl.doctor import intent as intents
+from xdpctl.doctor.finding import Finding, Fix, Status
+from xdpctl.host.model import LinkRef
+
+from .acts import Act, Attach, Redirect, Transmit
+
+if TYPE_CHECKING:
+    from .ground import Ground
+
+ONE_BUFFER = 3520
+"""Longest frame that veth holds in one buffer: SKB_WITH_OVERHEAD(PAGE_SIZE - XDP_PACKET_HEADROOM)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The findings about one act."""
+
+    findings: tuple[Finding, ...]
+
+    def of(self, *states: Status) -> tuple[Finding, ...]:
+        return tuple(one for one in self.findings if one.status in states)
+
+    @property
+    def status(self) -> Status:
+        """The gravest: any fail, else any unknown, else any warning."""
+        for status in (Status.FAIL, Status.UNKNOWN, Status.WARN):
+            if self.of(status):
+                return status
+        return Status.OK
+
+    @property
+    def errnos(self) -> set[str | None]:
+        return {one.errno for one in self.of(Status.FAIL)}
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """The steps offered against what fails, in order, each once."""
+        steps: dict[tuple[object, ...], Fix] = {}
+        for finding in self.of(Status.FAIL):
+            for fix in finding.fix:
+                steps.setdefault((fix.netns, fix.argv), fix)
+        return tuple(steps.values())
+
+    def __str__(self) -> str:
+        told = [f"{one.id}{f' {one.errno}' if one.errno else ''}" for one in self.of(self.status)]
+        return self.status.value if self.status is Status.OK else f"{self.status.value}: {', '.join(told)}"
+
+
+def intents_of(act: Act, ground: Ground) -> list[intents.Intent]:
+    """What `xdpctl attach` would ask the rules before doing the same."""
+
+    def link(name: str) -> LinkRef:
+        nic = ground.nics[name]
+        return LinkRef(ground.spaces[nic.space].inode, nic.ifindex)
+
+    if isinstance(act, Attach):
+        return [
+            intents.AttachXdp(
+                link(act.on),
+                act.mode,
+                "oracle",
+                frags=act.frags,
+                attach_type=act.attach_type,
+                bound_ifindex=ground.nics[act.bound_to].ifindex if act.bound_to else None,
+                offloaded=act.offloaded,
+                via=act.via,
+                replace=act.replace,
+            )
+        ]
+    if isinstance(act, Redirect):
+        source = link(act.source)
+        return [
+            intents.AttachXdp(source, act.mode, "oracle", frags=act.frags, via="netlink", redirects=True),
+            intents.Redirect(
+                source,
+                link(act.target),
+                act.mode,
+                via_map=act.map is not None,
+                frame_len=act.length,
+                multi_buffer=act.frags and act.length > ONE_BUFFER,
+            ),
+        ]
+    assert isinstance(act, Transmit)
+    on = link(act.on)
+    return [
+        intents.AttachXdp(on, act.mode, "oracle", frags=act.frags, via="netlink", sends_tx=True),
+        intents.Transmit(on, act.mode),
+    ]
+
+
+def predict(act: Act, ground: Ground) -> Prediction:
+    """Observe the machine and ask the rules."""
+    from xdpctl.host.collect import collect
+
+    from xdpctl.doctor.rules import judge
+
+    return Prediction(tuple(judge(collect(netns="all"), intents_of(act, ground))))
+
+
+def shown(fix: Fix) -> str:
+    """A step as a person would type it."""
+    where = f"nsenter --net=/run/netns/{fix.netns} " if fix.netns else ""
+    return where + shlex.join(fix.argv)
+
+
+def apply(fix: Fix, *, back: bool = False) -> str | None:
+    """Run one step (or its inverse) as `xdpctl doctor --fix` would; returns what went wrong."""
+    argv = fix.inverse if back else fix.argv
+    if argv is None:
+        return "no inverse"
+    where = ["nsenter", f"--net=/run/netns/{fix.netns}"] if fix.netns else []
+    done = subprocess.run([*where, *argv], check=False, capture_output=True, text=True, timeout=30)
+    return None if done.returncode == 0 else (done.stderr or done.stdout).strip()

@@ -1,0 +1,150 @@
+"""One pass over the table: predict, act, fix, act again, take the fix back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from xdpctl.doctor.finding import Status
+from xdpctl.lab.watch import Watch
+
+from . import predict
+from .acts import ETHERTYPE, Happened
+from .bpf import Refused
+from .ground import Ground, NotHere
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .predict import Prediction
+    from .scenario import Scenario
+
+AGREES, MISS, FALSE_ALARM, WRONG_REASON, UNDECIDED = (
+    "agrees",
+    "miss",
+    "false alarm",
+    "wrong reason",
+    "undecided",
+)
+NOT_HERE, NOT_ASKED = "not here", "not asked"
+VERIFIED, USELESS, NONE_OFFERED = "verified", "does not help", "none offered"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scenario's outcome on this kernel."""
+
+    scenario: str
+    verdict: str
+    predicted: str = ""
+    happened: str = ""
+    fixed: str = ""
+    """verified, none offered, or why it doesn't help; empty where nothing was to be fixed."""
+    note: str = ""
+    extack: str | None = None
+    words: str = ""
+    fix: tuple[str, ...] = ()
+    findings: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        return self.verdict in (AGREES, NOT_HERE, NOT_ASKED) and self.fixed in ("", VERIFIED, NONE_OFFERED)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "good": self.good}
+
+
+def compare(said: Prediction, happened: Happened, *, undecidable: bool) -> tuple[str, str]:
+    """The verdict on a prediction, and in words what is off."""
+    if said.status is Status.UNKNOWN:
+        return (AGREES, "") if undecidable else (UNDECIDED, "the rules could have known")
+    if happened.works:
+        return (FALSE_ALARM, "it works") if said.status is Status.FAIL else (AGREES, "")
+    if said.status is not Status.FAIL:
+        return MISS, f"the kernel: {happened}"
+    if happened.errno not in said.errnos:
+        return WRONG_REASON, f"errno {happened.errno}, not {', '.join(map(str, said.errnos))}"
+    told = {one.extack for one in said.of(Status.FAIL) if one.errno == happened.errno}
+    if happened.extack and happened.extack not in told:
+        return WRONG_REASON, f"the kernel says {happened.extack!r}"
+    return AGREES, ""
+
+
+def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = False) -> Row:
+    """Build, predict, act, fix, act, take back."""
+    start = time.monotonic()
+    try:
+        scenario.build(ground)
+    except NotHere as why:
+        return Row(scenario.name, NOT_HERE, note=str(why))
+    except Refused as why:
+        return Row(scenario.name, NOT_HERE, note=f"this kernel refuses the set-up: {why}")
+    said = predict.Prediction(()) if truth_only else predict.predict(scenario.act, ground)
+    happened = scenario.act.perform(ground, watch)
+    if truth_only:
+        seconds = round(time.monotonic() - start, 3)
+        return Row(
+            scenario.name,
+            NOT_ASKED,
+            "",
+            str(happened),
+            extack=happened.extack,
+            words=happened.words,
+            seconds=seconds,
+        )
+    verdict, note = compare(said, happened, undecidable=scenario.undecidable is not None)
+    fixed, steps = "", said.fixes
+    if not happened.works and said.status is Status.FAIL:
+        fixed = verify(scenario, ground, watch, said) if steps else NONE_OFFERED
+    return Row(
+        scenario.name,
+        verdict,
+        str(said),
+        str(happened),
+        fixed,
+        note,
+        happened.extack,
+        happened.words,
+        tuple(map(predict.shown, steps)),
+        tuple(finding.to_json() for finding in said.findings),
+        round(time.monotonic() - start, 3),
+    )
+
+
+def verify(scenario: Scenario, ground: Ground, watch: Watch, said: Prediction) -> str:
+    """Whether the fix makes the act work, doctor content, and its inverse brings the failure back."""
+    for fix in said.fixes:
+        problem = predict.apply(fix)
+        if problem is not None:
+            return f"{predict.shown(fix)}: {problem}"
+    again = scenario.act.perform(ground, watch)
+    if not again.works:
+        return f"{USELESS}: {again}"
+    after = predict.predict(scenario.act, ground)
+    if after.status is Status.FAIL:
+        return f"works, but doctor still says {after}"
+    if all(fix.inverse for fix in said.fixes):
+        for fix in reversed(said.fixes):
+            problem = predict.apply(fix, back=True)
+            if problem is not None:
+                return f"taking back {predict.shown(fix)}: {problem}"
+        back = scenario.act.perform(ground, watch)
+        if back.works:
+            return "taking it back leaves it working"
+    return VERIFIED
+
+
+def run(table: Iterable[Scenario], *, truth_only: bool = False) -> Iterator[Row]:
+    """Every scenario's row, as it is known; with `truth_only` doctor isn't asked."""
+    ground = Ground()
+    try:
+        with Watch(drops_of=ETHERTYPE) as watch:
+            for scenario in table:
+                try:
+                    yield one(scenario, ground, watch, truth_only=truth_only)
+                finally:
+                    ground.clear()
+    finally:
+        ground.close()
