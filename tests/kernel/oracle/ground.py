@@ -1,7 +1,7 @@
 """The ground of all scenarios: namespaces kept for the whole run, and the present scenario's interfaces.
 
 Interfaces are made with pyroute2 and ioctls, quickly and without any code of xdpctl. Each gets an ifindex
-from a range that is random a run, because tracepoints name ifindexes without their namespace, and others on the
+from a range that is random a run: tracepoints name ifindexes without their namespace, and others on the
 machine may trace at the same time. All interfaces share one group, so that one request removes them.
 """
 
