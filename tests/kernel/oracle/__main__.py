@@ -13,25 +13,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from xdpctl.libbpf import libc
+from xdpctl.errors import XdpctlError
+from xdpctl.lab.sandbox import Sandbox
 
 from . import attaching, redirecting, transmitting  # noqa: F401 - each registers its scenarios
 from .run import NONE_OFFERED, NOT_HERE, VERIFIED, Row, run
 from .scenario import TABLE
-
-
-def isolate() -> None:
-    """Mounts and a network namespace that end with this process."""
-    libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWNET)
-    libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
-    for kind, where in (
-        ("tmpfs", "/run/netns"),
-        ("tmpfs", "/run/xdpctl"),
-        ("bpf", "/sys/fs/bpf"),
-        ("tracefs", "/sys/kernel/tracing"),
-    ):
-        Path(where).mkdir(parents=True, exist_ok=True)
-        libc.mount(kind, where, kind)
 
 
 def totals(rows: list[Row]) -> dict[str, int]:
@@ -68,10 +55,16 @@ def main() -> int:
     parser.add_argument("--truth", action="store_true", help="ask the kernel only, not doctor")
     parser.add_argument("--bad", action="store_true", help="print only what is off")
     asked = parser.parse_args()
-    if os.geteuid() != 0:
-        print("the oracle makes namespaces and loads programs: run it as root", file=sys.stderr)
+    try:
+        with Sandbox():
+            return report(asked)
+    except XdpctlError as error:
+        print(f"{error.message}\nhint: {error.hint}", file=sys.stderr)
         return 2
-    isolate()
+
+
+def report(asked: argparse.Namespace) -> int:
+    """Run, print, count."""
     start = time.monotonic()
     rows = []
     print(f"    {'scenario':96}  {'predicted':44}  {'happened':34}  fixed")
