@@ -104,10 +104,10 @@ class Btf:
         self._strings = data[start : start + str_len]
         self.string_base: int = base.string_end if base is not None else 0
         """Offset of this blob's first string; those below are the base's."""
-        self.string_end = self.string_base + len(self._strings)
+        self.string_end: int = self.string_base + len(self._strings)
         self._first: int = base.end if base is not None else 1
         self._offsets = self._walk(header + type_off, type_len)
-        self.end = self._first + len(self._offsets)
+        self.end: int = self._first + len(self._offsets)
         """One more than the last id."""
         self._cache: dict[int, Type] = {}
 

@@ -73,10 +73,8 @@ class Section:
     """By instruction index."""
     functions: list[Function] = field(default_factory=list)
     """In the order of their addresses."""
-
-    def function_at(self, index: int) -> Function | None:
-        """The function that starts at an instruction."""
-        return next((one for one in self.functions if one.start == index), None)
+    by_start: dict[int, Function] = field(default_factory=dict)
+    """The function (the longest, where several share it) that starts at an instruction."""
 
     def call_target(self, index: int, opcode_imm: int) -> tuple[str, int]:
         """Section and instruction that a BPF-to-BPF call goes to."""
@@ -133,6 +131,8 @@ def read(elf: Elf, map_at: Callable[[int, int], str | None]) -> dict[str, Sectio
             _add_function(indices[symbol.section], symbol)
     for index, section in indices.items():
         section.functions.sort(key=lambda one: (one.start, -one.end))
+        section.by_start = {one.start: one for one in reversed(section.functions)}
+    for index, section in indices.items():
         for offset, (symbol_index, _) in elf.relocations.get(index, {}).items():
             at = offset // 8
             if at < len(section.instructions):
@@ -172,7 +172,7 @@ def _refer(
             at = symbol.value // 8 + instruction.imm + 1
         else:
             at = (symbol.value + instruction.imm) // 8
-        target = into.function_at(at)
+        target = into.by_start.get(at)
         return Reference("function", target.name if target else symbol.name, into.name, at)
     if is_call:
         return Reference("bad", symbol.name, section.name)
@@ -200,7 +200,7 @@ def reachable(sections: dict[str, Section], section: str, start: int) -> list[Fu
         if at in seen or at[0] not in sections:
             continue
         code = sections[at[0]]
-        function = code.function_at(at[1])
+        function = code.by_start.get(at[1])
         if function is None:
             end = next((one.start for one in code.functions if one.start > at[1]), len(code.instructions))
             if not 0 <= at[1] < end:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.types import Array, Composite, Enum, Float, Int, Member, Modifier
+from xdpctl.btf.values import decode as decode_value
 from xdpctl.btf.values import encode as encode_value
 from xdpctl.btf.values import members
 from xdpctl.errors import ConfigError, NotFoundError, ObjectError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 MAX_TEXT = 1 << 16
 """Characters in a VALUE."""
 MAX_NESTING = 16
+MAX_ELEMENTS = 4096
+"""Elements of an array that `values` looks at."""
 
 _PATH = re.compile(r"\.([A-Za-z_]\w*)|\[(\d{1,9})\]")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
@@ -72,6 +75,8 @@ class _Place:
     type: int
     offset: int
     ifindex: Callable[[str], int]
+    initial: bytes = b""
+    """What the object holds there; empty where that is zero or not known."""
 
 
 def parse(obj: ObjFile, text: str, *, ifindex: Callable[[str], int] | None = None) -> Setting:
@@ -137,6 +142,38 @@ def encode(obj: ObjFile, name: str, text: str, *, ifindex: Callable[[str], int] 
     return Setting(name, found.section, place.offset, data, value, note)
 
 
+def values(obj: ObjFile, path: str, settings: Iterable[Setting] = ()) -> list[int]:
+    """The integers that a global holds when the program starts, after `settings`; empty where it can't be told.
+
+    Args:
+        obj: the object.
+        path: as `RedirectCall.variable` has it: ``out``, ``cfg.ifi``, ``targets[2]``; ``targets[*]`` gives every
+            element.
+        settings: what is to be written before load, in this order.
+    """
+    found = [one for one in obj.globals if one.name == re.split(r"[.\[]", path, maxsplit=1)[0]]
+    if len(found) != 1 or obj.btf is None or not found[0].type_id:
+        return []
+    whole = found[0]
+    memory = bytearray(whole.initial or bytes(min(whole.size, MAX_TEXT)))
+    for one in settings:
+        start = one.offset - whole.offset
+        if one.section == whole.section and 0 <= start and start + len(one.data) <= len(memory):
+            memory[start : start + len(one.data)] = one.data
+    before, star, after = path.partition("[*]")
+    try:
+        paths = [path]
+        if star:
+            array = obj.btf.resolve(_walk(obj.btf, whole, before, whole.name, _ifindex_here).type)
+            length = array.length if isinstance(array, Array) else 0
+            paths = [f"{before}[{index}]{after}" for index in range(min(length, MAX_ELEMENTS))]
+        places = [_walk(obj.btf, whole, one, whole.name, _ifindex_here) for one in paths]
+        decoded = [decode_value(obj.btf, one.type, memory, one.offset - whole.offset) for one in places]
+    except (ConfigError, ObjectError):
+        return []
+    return [int(one) for one in decoded if isinstance(one, int)]
+
+
 def _ifindex_here(name: str) -> int:
     from xdpctl.netlink.interfaces import ifindex
 
@@ -198,7 +235,9 @@ def _walk(btf: Btf, found: ObjGlobal, name: str, base: str, ifindex: Callable[[s
                 )
             type_id, offset = of.element, offset + index * btf.size_of(of.element)
         position = step.end()
-    return _Place(btf, name, type_id, offset, ifindex)
+    start = offset - found.offset
+    initial = found.initial[start : start + btf.size_of(type_id)]
+    return _Place(btf, name, type_id, offset, ifindex, initial)
 
 
 def _member(btf: Btf, of: object, type_id: int, name: str, where: str) -> Member:
@@ -390,7 +429,8 @@ def _from_json(place: _Place, value: Any, depth: int) -> bytes:
         raise ConfigError(f"the value for {place.name} is nested deeper than {MAX_NESTING} levels")
     of = place.btf.resolve(place.type)
     if isinstance(value, dict) and isinstance(of, Composite):
-        out = bytearray(of.size)
+        # members that are not mentioned keep what the object has
+        out = bytearray(place.initial if len(place.initial) == of.size else of.size)
         for name, item in value.items():
             member = _member(place.btf, of, place.type, name, place.name)
             if member.bits:
@@ -398,9 +438,10 @@ def _from_json(place: _Place, value: Any, depth: int) -> bytes:
                     raise _misfit(place, json.dumps(item), f": {name} is a bitfield, give a number")
                 out = bytearray(encode_value(place.btf, place.type, {name: item}, into=bytes(out)))
                 continue
-            inner = _Place(place.btf, f"{place.name}.{name}", member.type, 0, place.ifindex)
-            raw = _from_json(inner, item, depth + 1)
             start = member.bit_offset // 8
+            kept = bytes(out[start : start + place.btf.size_of(member.type)])
+            inner = _Place(place.btf, f"{place.name}.{name}", member.type, 0, place.ifindex, kept)
+            raw = _from_json(inner, item, depth + 1)
             if start + len(raw) > len(out):
                 raise ObjectError(f"member {name} lies outside of its struct")
             out[start : start + len(raw)] = raw

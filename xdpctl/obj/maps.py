@@ -73,8 +73,8 @@ def read(elf: Elf, btf: Btf | None) -> MapTable:
     for section in elf.sections:
         if section.name == "maps" or section.name.startswith("maps/"):
             _read_legacy(elf, section, table)
-    section = elf.section(".maps")
-    if section is None or not section.data:
+    body = elf.section(".maps")
+    if body is None or not body.data:
         return table
     if btf is None:
         _flaw(table, "", "its maps are defined by BTF, and it has none", "compile with clang -g")
@@ -83,7 +83,7 @@ def read(elf: Elf, btf: Btf | None) -> MapTable:
     if not isinstance(found, Section):
         _flaw(table, "", "BTF does not describe its section .maps", "compile with clang -g")
         return table
-    _read_btf(elf, section, btf, found, table)
+    _read_btf(elf, body, btf, found, table)
     return table
 
 

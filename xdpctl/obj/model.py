@@ -24,10 +24,20 @@ class RedirectCall:
     ifindex: int | None = None
     """Constant target, where it is one."""
     variable: str | None = None
-    """Global that holds the target (`target_ifindex`), where one feeds it."""
+    """Global that holds the target, or the key of bpf_redirect_map, as `--set` names it: `target_ifindex`,
+    `cfg.out`, `targets[2]`, or `targets[*]` for an element that only runs can know."""
     key: int | None = None
     """Constant key into the map, where it is one."""
     flags: int | None = None
+    section: str = ""
+    """Section of `offset`; not the program's own where a subprogram redirects."""
+    origin: str | None = None
+    """What else feeds the target, or the key of bpf_redirect_map: `ctx->ingress_ifindex` (back to where the frame
+    came from), `ctx->rx_queue_index`, `bpf_fib_lookup` (the routing table), `a value of map NAME`, a helper."""
+    origin_map: str | None = None
+    """Map whose value holds the ifindex."""
+    line: int | None = None
+    """Line in the C source, from line info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +78,8 @@ class ObjProgram:
     """ingress or egress, where the section name says so."""
     core_relocations: int = 0
     """Instructions that libbpf patches from the kernel's BTF."""
-    struct_ops: bool = False
-    """A function of a struct_ops table."""
+    line: int | None = None
+    """Line in `source`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class ObjGlobal:
     """False for .rodata after load; both may be set before."""
     type_id: int = 0
     """BTF id of the type in the object; 0 without BTF."""
+    initial: bytes = field(default=b"", repr=False)
+    """Initial bytes; empty: zero, or more than a page."""
     static: bool = False
     """`static` in C: two sources linked together may each have one of this name."""
 

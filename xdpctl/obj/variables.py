@@ -6,18 +6,21 @@ offsets to the symbol table, as libbpf's btf_fixup_datasec knows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.parse import DATASEC
 from xdpctl.btf.types import Array, Composite, Enum, Float, Function, Int, Pointer, Section, Variable
-from xdpctl.btf.values import decode
+from xdpctl.btf.values import decode, members
 from xdpctl.errors import ObjectError
 from xdpctl.obj.code import is_data
 from xdpctl.obj.elf import SHT_NOBITS, STB_LOCAL, STT_OBJECT
 from xdpctl.obj.model import ObjGlobal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from xdpctl.btf.parse import Btf
     from xdpctl.obj.elf import Elf, ElfSection
 
@@ -63,36 +66,44 @@ def data_of(section: ElfSection, offset: int, size: int) -> bytes:
     return section.data[offset : offset + size]
 
 
-def read(elf: Elf, btf: Btf | None) -> tuple[list[ObjGlobal], list[str], list[str]]:
-    """(globals by section and offset, .kconfig names, .ksyms names).
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The variables of an object."""
+
+    globals: tuple[ObjGlobal, ...]
+    """By section and offset; those of .kconfig among them."""
+    kconfig: tuple[str, ...]
+    ksyms: tuple[str, ...]
+    """Kernel variables and functions (kfuncs) that the object names."""
+
+
+def read(elf: Elf, btf: Btf | None) -> Variables:
+    """Every global variable.
 
     Raises:
-        ObjectError: a variable lies outside of its section.
+        ObjectError: one lies outside of its section.
     """
     found: list[ObjGlobal] = []
-    kconfig: list[str] = []
-    ksyms: list[str] = []
+    externs: dict[str, list[str]] = {".kconfig": [], ".ksyms": []}
     described: set[str] = set()
-    for section in btf.of_kind(DATASEC) if btf is not None else ():
-        assert btf is not None
-        if not isinstance(section, Section):
-            continue
-        if section.name in (".kconfig", ".ksyms"):
-            for one in section.variables:
-                named = btf.type(one.type)
-                if isinstance(named, Variable | Function):
-                    (kconfig if section.name == ".kconfig" else ksyms).append(named.name)
-                if section.name == ".kconfig" and isinstance(named, Variable):
-                    found.append(_extern(btf, named))
-        elif is_data(section.name):
-            body = elf.section(section.name)
-            if body is not None:
-                described.add(section.name)
-                found += _described(elf, body, btf, section)
+    if btf is not None:
+        for section in btf.of_kind(DATASEC):
+            if not isinstance(section, Section):
+                continue
+            if section.name in externs:
+                named = [btf.type(one.type) for one in section.variables]
+                externs[section.name] += [one.name for one in named if isinstance(one, Variable | Function)]
+                if section.name == ".kconfig":
+                    found += [_extern(btf, one) for one in named if isinstance(one, Variable)]
+            elif is_data(section.name):
+                body = elf.section(section.name)
+                if body is not None:
+                    described.add(section.name)
+                    found += _described(elf, body, btf, section)
     for body in elf.sections:
         if is_data(body.name) and body.name not in described:
             found += _undescribed(elf, body)
-    return found, kconfig, ksyms
+    return Variables(tuple(found), tuple(externs[".kconfig"]), tuple(externs[".ksyms"]))
 
 
 def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[ObjGlobal]:
@@ -125,6 +136,7 @@ def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[O
                 writable=not section.name.startswith(".rodata"),
                 type_id=variable.type,
                 static=static,
+                initial=data if any(data) else b"",
             )
         )
     return sorted(made, key=lambda one: one.offset)
@@ -133,16 +145,15 @@ def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[O
 def _undescribed(elf: Elf, body: ElfSection) -> list[ObjGlobal]:
     return [
         ObjGlobal(
-            symbol.name,
-            body.name,
-            "",
-            symbol.value,
-            symbol.size,
-            data_of(body, symbol.value, min(symbol.size, MAX_SHOWN)).hex(),
-            "unknown",
-            not body.name.startswith(".rodata"),
-            0,
-            symbol.binding == STB_LOCAL,
+            name=symbol.name,
+            section=body.name,
+            type="",
+            offset=symbol.value,
+            size=symbol.size,
+            value=data_of(body, symbol.value, min(symbol.size, MAX_SHOWN)).hex(),
+            kind="unknown",
+            writable=not body.name.startswith(".rodata"),
+            static=symbol.binding == STB_LOCAL,
         )
         for symbol in sorted(elf.symbols, key=lambda one: one.value)
         if symbol.section == body.index
@@ -161,3 +172,52 @@ def _extern(btf: Btf, variable: Variable) -> ObjGlobal:
     return ObjGlobal(
         variable.name, ".kconfig", spell(btf, variable.type), 0, size, None, kind, False, variable.type
     )
+
+
+def path_at(
+    btf: Btf | None, variables: Sequence[ObjGlobal], section: str, offset: int, size: int, *, indexed: bool
+) -> str | None:
+    """Path of the integer at a place of a data section, as `--set` names it; None: there is none.
+
+    Args:
+        btf: the object's types.
+        variables: its globals.
+        section: .data, .rodata, ...
+        offset: byte offset in the section; with `indexed`, that of the array's first element.
+        size: bytes that are read there.
+        indexed: an unknown index was added: ``[*]`` stands for it.
+    """
+    found = next(
+        (one for one in variables if one.section == section and one.offset <= offset < one.offset + one.size),
+        None,
+    )
+    if found is None:
+        return None
+    offset -= found.offset
+    if btf is None or not found.type_id:
+        return found.name if offset == 0 and size == found.size and not indexed else None
+    path, type_id = found.name, found.type_id
+    for _ in range(16):
+        of = btf.resolve(type_id)
+        if isinstance(of, Array):
+            step = btf.size_of(of.element)
+            if not step:
+                return None
+            path += "[*]" if indexed else f"[{offset // step}]"
+            indexed, offset, type_id = False, offset % step, of.element
+        elif isinstance(of, Composite):
+            inside = [
+                one for one in members(btf, of).values() if not one.bits and 8 * offset >= one.bit_offset
+            ]
+            within = [one for one in inside if 8 * offset < one.bit_offset + 8 * btf.size_of(one.type)]
+            if not within:
+                return None
+            path += f".{within[0].name}"
+            offset, type_id = offset - within[0].bit_offset // 8, within[0].type
+        elif isinstance(of, Int | Enum):
+            # a little-endian u64 may be read by its lower half
+            whole = offset == 0 and (size == of.size or (size < of.size and btf.order == "<"))
+            return path if whole and not indexed else None
+        else:
+            return None
+    return None

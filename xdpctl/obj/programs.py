@@ -1,0 +1,176 @@
+"""What programs an object has, and what each calls, uses and may return.
+
+A program is a function of a code section, as libbpf's bpf_object__add_programs finds them; functions of ``.text``
+are subprograms, unless one stands there alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from xdpctl.obj import code, redirects
+from xdpctl.obj.helpers import helper
+from xdpctl.obj.model import ObjProgram, Problem
+from xdpctl.obj.sections import SectionMeaning, meaning
+from xdpctl.obj.variables import path_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xdpctl.btf.ext import BtfExt, LineInfo
+    from xdpctl.btf.parse import Btf
+    from xdpctl.obj.code import Function, Reference, Section
+    from xdpctl.obj.model import ObjGlobal, RedirectCall
+
+_ADJUSTS = {"bpf_xdp_adjust_head": "head", "bpf_xdp_adjust_tail": "tail", "bpf_xdp_adjust_meta": "meta"}
+_NO_MEANING = SectionMeaning("", None, "none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """What all programs of an object share."""
+
+    sections: dict[str, Section]
+    btf: Btf | None
+    ext: BtfExt | None
+    globals: Sequence[ObjGlobal]
+
+    def variable(self, section: str, offset: int, size: int, indexed: bool) -> str | None:
+        """Path of the global at a place."""
+        return path_at(self.btf, self.globals, section, offset, size, indexed=indexed)
+
+
+def read(
+    sections: dict[str, Section], btf: Btf | None, ext: BtfExt | None, variables: Sequence[ObjGlobal]
+) -> tuple[list[ObjProgram], list[Problem]]:
+    """The programs in the order of their sections, and what libbpf refuses in them whatever the kernel."""
+    shared = _Object(sections, btf, ext, variables)
+    entries = [
+        function
+        for section in sections.values()
+        for function in section.functions
+        if section.name != ".text" and function.end > function.start
+    ]
+    text = sections.get(".text")
+    if not entries and text is not None and len(text.functions) == 1:
+        entries = text.functions[:]
+    made: list[ObjProgram] = []
+    flaws: list[Problem] = []
+    for function in entries:
+        if function.is_static and function.section != ".text":
+            flaws.append(
+                Problem(
+                    "static-program",
+                    "fail",
+                    function.name,
+                    f"{function.name} in section {function.section} is static: libbpf refuses the object",
+                    "declare it without `static`, or as static __always_inline",
+                )
+            )
+        else:
+            made.append(_program(shared, function, flaws))
+    return made, flaws
+
+
+@dataclass(slots=True)
+class _Uses:
+    """What a program's functions refer to, in the order of appearance."""
+
+    helpers: dict[str, None]
+    kfuncs: dict[str, None]
+    maps: dict[str, None]
+    bad: dict[tuple[str, str], Reference]
+
+
+def _uses(sections: dict[str, Section], functions: Sequence[Function]) -> _Uses:
+    found = _Uses({}, {}, {}, {})
+    for one in functions:
+        body = sections[one.section]
+        for index in range(one.start, one.end):
+            instruction = body.instructions[index]
+            if instruction.opcode == code.CALL and instruction.src == 0 and index not in body.references:
+                found.helpers[helper(instruction.imm)] = None
+        for index, reference in body.references.items():
+            if not one.start <= index < one.end:
+                continue
+            if reference.kind == "kfunc":
+                found.kfuncs[reference.name] = None
+            elif reference.kind in ("map", "data"):
+                found.maps[reference.name if reference.kind == "map" else reference.section] = None
+            elif reference.kind == "bad":
+                found.bad[reference.name, reference.section] = reference
+    return found
+
+
+def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjProgram:
+    name = function.section.split("#")[0]
+    means = meaning(name) or _NO_MEANING
+    functions = code.reachable(shared.sections, function.section, function.start)
+    uses = _uses(shared.sections, functions)
+    flaws += [_bad_reference(function.name, one) for one in uses.bad.values()]
+    flow = redirects.analyse(
+        shared.sections, functions, program_type=means.type or None, variable=shared.variable
+    )
+    line = line_at(shared.ext, function.section, function.start)
+    return ObjProgram(
+        name=function.name,
+        section=name,
+        type=means.type or None,
+        attach_type=means.attach_type,
+        type_from=means.origin,
+        since_libbpf=means.since,
+        frags=means.frags,
+        sleepable=means.sleepable,
+        instructions=sum(one.end - one.start for one in functions),
+        source=line.file if line is not None else None,
+        helpers=tuple(sorted(uses.helpers)),
+        kfuncs=tuple(sorted(uses.kfuncs)),
+        subprograms=tuple(one.name for one in functions[1:]),
+        maps=tuple(uses.maps),
+        tail_calls=flow.tail_calls,
+        redirects=tuple(_with_line(shared.ext, one) for one in flow.calls),
+        attach_target=means.target,
+        returns_tx=flow.returns_tx,
+        adjusts=tuple(word for call, word in _ADJUSTS.items() if call in uses.helpers),
+        autoload=not name.startswith("?"),
+        hook=means.hook,
+        core_relocations=_core_relocations(shared.ext, functions),
+        line=line.line if line is not None else None,
+    )
+
+
+def _core_relocations(ext: BtfExt | None, functions: Sequence[Function]) -> int:
+    if ext is None:
+        return 0
+    return sum(
+        one.start <= row.instruction < one.end
+        for one in functions
+        for row in ext.relocations.get(one.section, ())
+    )
+
+
+def _bad_reference(program: str, reference: Reference) -> Problem:
+    where = f" in section {reference.section}" if reference.section else ""
+    return Problem(
+        "bad-relocation",
+        "fail",
+        program,
+        f"{program} refers to {reference.name or 'something'}{where}, which libbpf can't place",
+        "compile without -fpic, and with inline functions or static ones in .text",
+    )
+
+
+def line_at(ext: BtfExt | None, section: str, index: int) -> LineInfo | None:
+    """The source line of an instruction: the last line info at or before it."""
+    if ext is None:
+        return None
+    rows = ext.lines.get(section, ())
+    at = bisect_right(rows, index, key=lambda row: row.instruction) - 1
+    return rows[at] if at >= 0 else None
+
+
+def _with_line(ext: BtfExt | None, call: RedirectCall) -> RedirectCall:
+    row = line_at(ext, call.section, call.offset)
+    return replace(call, line=row.line) if row is not None else call
