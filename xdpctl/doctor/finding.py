@@ -26,6 +26,7 @@ class Evidence:
     """``ethtool features of veth_yyy0``, ``netdev dev-get``, ``RTM_GETLINK``, ``program section name``."""
 
     def to_json(self) -> dict[str, Any]:
+        """``{"fact", "source"}``."""
         return {"fact": self.fact, "source": self.source}
 
 
@@ -44,6 +45,7 @@ class Fix:
     """What else it does, or when to prefer another."""
 
     def to_json(self) -> dict[str, Any]:
+        """``{"argv", "netns", "flaps_link", "inverse", "note"}``."""
         return {
             "argv": list(self.argv),
             "netns": self.netns,
@@ -83,6 +85,7 @@ class Finding:
     """``drivers/net/veth.c veth_xdp_xmit()``, with since when."""
 
     def to_json(self) -> dict[str, Any]:
+        """Every field under its own name, in this order."""
         return {
             "id": self.id,
             "status": self.status.value,

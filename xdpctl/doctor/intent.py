@@ -65,6 +65,23 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class EmptySlot:
+    """A program redirects through a slot of a devmap, cpumap or xskmap that nothing fills."""
+
+    source: LinkRef | None
+    program: str
+    map_name: str
+    map_type: str
+    key: int | None = None
+    """None: the whole map is empty."""
+    flags: int | None = None
+    """bpf_redirect_map()'s flags: the low two bits are returned instead of XDP_REDIRECT; None: not known."""
+    read_from: str = "the map's elements"
+    promised: bool = True
+    """The map is live and was read; False: whoever loads the program may still fill it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transmit:
     """An XDP program on `link` returns XDP_TX."""
 
@@ -81,4 +98,4 @@ class Health:
     """The user named this link (then what merely could go wrong counts)."""
 
 
-Intent = AttachXdp | AttachTc | Redirect | Transmit | Health
+Intent = AttachXdp | AttachTc | Redirect | EmptySlot | Transmit | Health
