@@ -1,0 +1,1 @@
+"""BPF objects, programs, maps, links and pins as typed things over libbpf: no command line, no policy."""

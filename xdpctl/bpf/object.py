@@ -1,0 +1,245 @@
+"""A BPF object file, opened, adjusted and loaded by libbpf (libbpf.h, struct bpf_object)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from xdpctl.bpf import pins, refusal
+from xdpctl.bpf.map import Map
+from xdpctl.bpf.program import Program
+from xdpctl.errors import ConfigError, NotFoundError, ObjectError
+from xdpctl.libbpf.library import CallError, lib
+from xdpctl.libbpf.log import capture
+from xdpctl.libbpf.memory import LazyBuffer
+from xdpctl.libbpf.opts import ObjectOpenOpts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+EM_BPF = 247
+LARGEST = 256 * 2**20
+"""Bytes of an object file that we are willing to read."""
+LOG_BYTES = 64 * 2**20
+"""Room for one verifier log, untouched until the kernel writes to it. Kernels before 5.2 take 16 MiB at most."""
+
+
+class Object:
+    """A BPF object: open it, set what is to be set, load it; closing it lets go of all that is not pinned or attached.
+
+    Attributes:
+        path: the file.
+        programs, maps: by name, in the order of the file.
+        log: what libbpf said so far, warnings and information.
+        loaded: whether `load` has succeeded.
+    """
+
+    def __init__(self, path: Path, pointer: int, verifier_log: LazyBuffer, log: list[str]) -> None:
+        self.path = path
+        self.log = log
+        self.loaded = False
+        self._tried = False
+        self._pointer: int | None = pointer
+        self._verifier_log = verifier_log  # libbpf holds its address until the object is closed
+        self.programs: Mapping[str, Program] = MappingProxyType(
+            {
+                one.name: one
+                for one in (Program(self, at) for at in _each("bpf_object__next_program", pointer))
+            }
+        )
+        self.maps: Mapping[str, Map] = MappingProxyType(
+            {one.name: one for one in (Map(self, at) for at in _each("bpf_object__next_map", pointer))}
+        )
+
+    @classmethod
+    def open(cls, path: Path | str, *, pin_root: Path | None = None, kconfig: str | None = None) -> Object:
+        """Read an object file; nothing reaches the kernel yet.
+
+        Args:
+            path: the file.
+            pin_root: bpffs directory where maps marked LIBBPF_PIN_BY_NAME are pinned and found; None: they are not
+                pinned, whatever their mark says.
+            kconfig: lines of CONFIG_X=y for ``__kconfig`` externs, before those of the running kernel.
+
+        Raises:
+            NotFoundError: there is no such file.
+            ObjectError: it is no BPF object, or libbpf can't read it.
+            UnsupportedError: there is no usable libbpf.
+        """
+        path = Path(path)
+        check_file(path)
+        room = _log_room()
+        opts = ObjectOpenOpts(
+            # never NULL: libbpf would pin into /sys/fs/bpf
+            pin_root_path=os.fsencode(pin_root or pins.root()),
+            kernel_log_buf=room.address,
+            kernel_log_size=room.size,
+        )
+        if kconfig is not None:
+            opts.kconfig = kconfig.encode()
+        with capture() as lines:
+            try:
+                pointer = lib().bpf_object__open_file(os.fsencode(path), opts)
+            except CallError as why:
+                raise refusal.open_failed(path, why, lines) from why
+            made = cls(path, pointer, room, lines)
+            if pin_root is None:
+                for one in made.maps.values():
+                    if one.pin_path is not None:
+                        one.set_pin_path(None)
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def btf_address(self) -> int | None:
+        """Address of libbpf's ``struct btf`` of the object, valid while it is open; None: it has no BTF."""
+        return lib().bpf_object__btf(self._opened()) or None
+
+    def _opened(self) -> int:
+        if self._pointer is None:
+            raise ConfigError(f"{self.path} is closed already")
+        return self._pointer
+
+    def program(self, name: str) -> Program:
+        """The program with this name.
+
+        Raises:
+            NotFoundError: there is none; near names in the hint.
+        """
+        found = self.programs.get(name)
+        if found is None:
+            raise NotFoundError("program", name, known=self.programs, where=str(self.path))
+        return found
+
+    def map(self, name: str) -> Map:
+        """The map with this name.
+
+        Raises:
+            NotFoundError: there is none; near names in the hint.
+        """
+        found = self.maps.get(name)
+        if found is None:
+            raise NotFoundError("map", name, known=self.maps, where=str(self.path))
+        return found
+
+    def load(self) -> None:
+        """Create the maps and load the programs that are set to autoload. After a failure only `close` is left.
+
+        Raises:
+            VerifierError: a program was rejected.
+            PrivilegeError: CAP_BPF (or for tracing CAP_PERFMON, for network programs CAP_NET_ADMIN) is missing.
+            MapError: a map could not be created, reused or pinned.
+            UnsupportedError: this kernel lacks BTF, a kfunc, a program type.
+            ObjectError: anything else libbpf refused.
+        """
+        pointer = self._opened()
+        if self._tried:
+            raise ConfigError(f"{self.path} was loaded already; open it again")
+        self._tried = True
+        with capture() as lines:
+            try:
+                lib().bpf_object__load(pointer)
+            except CallError as why:
+                self.log += lines
+                raise refusal.load_failed(self, why, lines, self._verifier_log.text()) from why
+        self.log += lines
+        self.loaded = True
+
+    def close(self) -> None:
+        """Let go of it, its programs and maps; safe to repeat."""
+        pointer, self._pointer = getattr(self, "_pointer", None), None
+        if pointer is not None:
+            self.loaded = False
+            lib().bpf_object__close(pointer)
+
+
+def _log_room() -> LazyBuffer:
+    try:
+        return LazyBuffer(LOG_BYTES)
+    except OSError:  # a tight memory limit
+        return LazyBuffer(2**20)
+
+
+def _each(function: str, pointer: int) -> list[int]:
+    step, found = getattr(lib(), function), []
+    at = step(pointer, None)
+    while at:
+        found.append(at)
+        at = step(pointer, at)
+    return found
+
+
+def check_file(path: Path) -> None:
+    """Look whether a file can be a BPF object at all, so that the commonest mistakes are told in our words.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ObjectError: it can't be read, is no ELF file, of another machine, or not relocatable.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise NotFoundError("file", str(path), known=_objects_beside(path)) from None
+    except IsADirectoryError:
+        raise ObjectError(f"{path} is a directory, not a BPF object") from None
+    except OSError as why:
+        raise ObjectError(f"{path} can't be read: {why.strerror}") from why
+    if head[:4] != b"\x7fELF":
+        is_c = path.suffix in {".c", ".h"}
+        raise ObjectError(
+            f"{path} is not an ELF file" + (", but C source" if is_c else " (empty)" if not head else ""),
+            hint=f"xdpctl build {path}" if is_c else None,
+        )
+    if len(head) < 64:
+        raise ObjectError(f"{path} is a truncated ELF file: {len(head)} bytes")
+    if size > LARGEST:
+        raise ObjectError(f"{path} has {size} bytes; BPF objects of more than {LARGEST} are not read")
+    order = ">" if head[5] == 2 else "<"
+    kind, machine = struct.unpack_from(order + "HH", head, 16)
+    if machine != EM_BPF or head[4] != 2:
+        raise ObjectError(
+            f"{path} is an ELF file for machine {_MACHINES.get(machine, machine)}, not for BPF",
+            hint="compile it with clang -target bpf, or xdpctl build",
+        )
+    if (order == ">") != (struct.pack("=H", 1) == b"\x00\x01"):
+        endian = "big" if order == ">" else "little"
+        raise ObjectError(
+            f"{path} is {endian}-endian, this machine is not", hint="clang -target bpf builds for here"
+        )
+    if kind != 1:
+        raise ObjectError(f"{path} is not a relocatable object (ET_REL), but ELF type {kind}")
+
+
+_MACHINES = {
+    0: "none (an old clang's BPF?)",
+    3: "x86",
+    40: "ARM",
+    62: "x86-64",
+    183: "AArch64",
+    243: "RISC-V",
+}
+
+
+def _objects_beside(path: Path) -> list[str]:
+    try:
+        return [str(one) for one in path.parent.iterdir() if one.suffix == ".o"]
+    except OSError:
+        return []

@@ -1,0 +1,183 @@
+"""Why libbpf or the kernel refused an object, out of libbpf's log: the table of what its messages mean."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING
+
+from xdpctl.bpf import verifier
+from xdpctl.bpf.failure import denied, lacks
+from xdpctl.errors import MapError, ObjectError, PrivilegeError, UnsupportedError, XdpctlError, errno_text
+from xdpctl.libbpf import uapi
+from xdpctl.libbpf.library import CallError, lib
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xdpctl.bpf.object import Object
+
+_PROGRAM_FAILED = re.compile(r"prog '([^']+)': BPF program load failed: (.*)")
+_NO_TYPE = re.compile(r"prog '([^']+)': missing BPF prog type, check ELF section name '([^']*)'")
+_MAP_FAILED = re.compile(
+    r"map '([^']+)': (failed to create.*|parameter mismatch|couldn't retrieve.*|failed to auto-pin.*)"
+)
+_KFUNC = re.compile(r"extern \((?:func|var) ksym\) '([^']+)': (not found in kernel or module BTFs|.*)")
+_KCONFIG = re.compile(r"extern (?:\(kcfg\) )?'?([A-Za-z0-9_]+)'?: .*not found")
+_FUNCTION = re.compile(r"prog '([^']+)': failed to find kernel BTF type ID of '([^']+)'")
+_CORE = re.compile(r"prog '([^']+)': .*(?:relo|CO-RE).*")
+_NOISE = re.compile(
+    r"failed to load object|failed to perform CO-RE relocations|Error in bpf_create_map_xattr.*Retrying"
+)
+
+
+def _said(lines: list[str]) -> str | None:
+    """The last warning that says something, without libbpf's prefix."""
+    for line in reversed(lines):
+        text = line.removeprefix("libbpf: ").strip()
+        if text and not _NOISE.search(text):
+            return text
+    return None
+
+
+def _find(pattern: re.Pattern[str], lines: list[str]) -> re.Match[str] | None:
+    return next((found for line in reversed(lines) if (found := pattern.search(line))), None)
+
+
+def open_failed(path: Path, why: CallError, lines: list[str]) -> XdpctlError:
+    """The error for an object that libbpf can't read."""
+    if any("legacy map definitions" in line for line in lines):
+        return ObjectError(
+            f'{path} has maps in SEC("maps"), the old form, which libbpf 1.0 dropped',
+            hint='define them in SEC(".maps") with __uint(type, ...) and __type(key, ...)',
+        )
+    said = _said(lines) or why.strerror
+    return ObjectError(f"{path} is not a BPF object that libbpf can read: {said}")
+
+
+def load_failed(owner: Object, why: CallError, lines: list[str], verifier_log: str) -> XdpctlError:
+    """The error for an object that could not be loaded.
+
+    Args:
+        owner: the object.
+        why: libbpf's result.
+        lines: what it said during the load.
+        verifier_log: what the kernel wrote, "" if nothing.
+    """
+    path = owner.path
+    if found := _find(_NO_TYPE, lines):
+        return ObjectError(
+            f"program {found[1]} of {path.name} has the section name {found[2]}, which tells libbpf no program type",
+            hint="name the type: --type xdp, or --type sched_cls",
+        )
+    if found := _find(_PROGRAM_FAILED, lines):
+        return _program_failed(owner, found[1], why, verifier_log)
+    if found := _find(_MAP_FAILED, lines):
+        return _map_failed(owner, found, why)
+    lost = denied(f"load {path.name}", why, "CAP_BPF", "CAP_NET_ADMIN")
+    if lost:
+        return lost
+    if why.code == errno.EPERM:
+        return _memlock(f"load {path.name}", why) or ObjectError(
+            f"{path.name} could not be loaded: {_said(lines) or errno_text(why.code)}"
+        )
+    if found := _find(_KFUNC, lines):
+        return UnsupportedError(
+            f"{path.name}", needs=f"the kernel function {found[1]}", has="a kernel without it in its BTF"
+        )
+    if found := _find(_FUNCTION, lines):
+        return UnsupportedError(
+            f"program {found[1]} of {path.name}",
+            needs=f"the kernel function {found[2]}",
+            has="a kernel that has no BTF of such a function",
+        )
+    if any("failed to find valid kernel BTF" in line for line in lines):
+        return UnsupportedError(
+            path.name,
+            needs="the kernel's BTF (CONFIG_DEBUG_INFO_BTF)",
+            has="a kernel without /sys/kernel/btf/vmlinux",
+        )
+    if found := _find(_KCONFIG, lines):
+        return UnsupportedError(
+            path.name, needs=f"the kernel option {found[1]}", has="a kernel that has it not set"
+        )
+    return ObjectError(f"{path.name} could not be loaded: {_said(lines) or why.strerror}")
+
+
+def _program_failed(owner: Object, name: str, why: CallError, log: str) -> XdpctlError:
+    program = owner.programs.get(name)
+    if log.strip():
+        return verifier.rejected(name, owner.path, log, section=program.section if program else None)
+    kind = program.type if program else "unspec"
+    action = f"load program {name} of {owner.path.name}"
+    tracing = {"tracing", "kprobe", "raw_tracepoint", "tracepoint", "perf_event", "lsm"}
+    lost = denied(action, why, "CAP_BPF", "CAP_PERFMON" if kind in tracing else "CAP_NET_ADMIN")
+    if lost:
+        return lost
+    if why.code == errno.EPERM:
+        memlock = _memlock(action, why)
+        if memlock:
+            return memlock
+    if kind in uapi.PROG_TYPES:
+        try:
+            known = lib().libbpf_probe_bpf_prog_type(uapi.PROG_TYPES.index(kind), None)
+        except CallError:
+            known = 1
+        if not known:
+            return UnsupportedError(
+                f"program {name} of {owner.path.name}",
+                needs=f"a kernel with {kind} programs",
+                has="one without",
+                errno=why.code,
+            )
+    return ObjectError(
+        f"the kernel refused program {name} of {owner.path.name} ({kind}) before verifying it: {errno_text(why.code)}",
+        hint="an attach type, flag or attach target that this kernel does not know"
+        if why.code == errno.EINVAL
+        else None,
+    )
+
+
+def _memlock(action: str, why: CallError) -> PrivilegeError | None:
+    """EPERM with all capabilities and no verifier log: kernels before 5.11 charge BPF memory to RLIMIT_MEMLOCK."""
+    import resource
+
+    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or lacks("CAP_SYS_ADMIN"):
+        return None
+    return PrivilegeError(
+        action,
+        capability=f"more locked memory than RLIMIT_MEMLOCK's {soft} bytes (kernels before 5.11)",
+        errno=why.code,
+        hint="ulimit -l unlimited",
+    )
+
+
+def _map_failed(owner: Object, found: re.Match[str], why: CallError) -> XdpctlError:
+    name, path = found[1], owner.path
+    one = owner.maps.get(name)
+    action = f"map {name} of {path.name}"
+    lost = denied(f"create {action}", why, "CAP_BPF")
+    if lost:
+        return lost
+    memlock = _memlock(f"create {action}", why) if why.code == errno.EPERM else None
+    if memlock:
+        return memlock
+    if found[2].startswith("parameter mismatch"):
+        return MapError(
+            f"{action} does not fit the map pinned at {one.pin_path if one else 'its path'}", errno=why.code
+        )
+    if found[2].startswith("failed to auto-pin"):
+        return MapError(f"{action} could not be pinned: {errno_text(why.code)}", errno=why.code)
+    hint = None
+    if one is not None and one.max_entries == 0:
+        hint = f"it has max_entries = 0: --map {name}=max_entries=N"
+    elif one is not None and why.code == errno.E2BIG:
+        hint = f"{one.max_entries} entries are too many" + (
+            " for a cpumap on these CPUs" if one.type == "cpumap" else ""
+        )
+    return MapError(
+        f"{action} ({one.type if one else 'map'}) could not be created: {errno_text(why.code)}",
+        errno=why.code,
+        hint=hint,
+    )

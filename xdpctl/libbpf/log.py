@@ -1,0 +1,83 @@
+"""What libbpf says while it works, captured per thread instead of printed (libbpf_set_print, libbpf.h).
+
+One print function serves a whole process, called on the thread that called libbpf. Ours formats the message
+into the list of the thread's innermost `capture`; outside one, messages are dropped.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WARN, INFO, DEBUG = 0, 1, 2
+"""enum libbpf_print_level."""
+
+_LONGEST = 16384
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class _Sink(threading.local):
+    lines: list[str] | None = None
+    level: int = INFO
+    interrupted: bool = False
+
+
+_sink = _Sink()
+_vsnprintf = ctypes.CDLL(None).vsnprintf
+_vsnprintf.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+_vsnprintf.restype = ctypes.c_int
+
+
+def _print(level: int, form: bytes, arguments: int) -> int:
+    # An exception can't pass through C. Ctrl-C may arrive while we are in here: it is raised again when the
+    # capture ends, or it would be lost.
+    try:
+        lines = _sink.lines
+        if lines is None or level > _sink.level:
+            return 0
+        text = ctypes.create_string_buffer(_LONGEST)
+        _vsnprintf(text, _LONGEST, form, arguments)
+        lines.append(text.value.decode(errors="replace").rstrip("\n"))
+    except KeyboardInterrupt:
+        _sink.interrupted = True
+    except Exception:  # noqa: BLE001, S110 - see above
+        pass
+    return 0
+
+
+_callback = _PRINT(_print)
+"""Held for the life of the process: libbpf keeps the pointer."""
+
+
+def install(dll: ctypes.CDLL) -> None:
+    """Make `dll`, a libbpf, print through here, and nowhere once the interpreter ends."""
+    set_print = dll.libbpf_set_print
+    set_print.restype = ctypes.c_void_p
+    set_print.argtypes = [ctypes.c_void_p]
+    set_print(ctypes.cast(_callback, ctypes.c_void_p))
+    atexit.register(set_print, None)
+
+
+@contextlib.contextmanager
+def capture(level: int = INFO) -> Iterator[list[str]]:
+    """Collect this thread's libbpf messages up to `level`; captures nest, the innermost takes all.
+
+    Yields:
+        list of messages, oldest first, without the newline at their end; a long one is cut at 16 KiB.
+    """
+    before = (_sink.lines, _sink.level)
+    lines: list[str] = []
+    _sink.lines, _sink.level = lines, level
+    try:
+        yield lines
+    finally:
+        _sink.lines, _sink.level = before
+        if _sink.interrupted:
+            _sink.interrupted = False
+            raise KeyboardInterrupt
