@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from xdpctl.doctor import intent as intents
 from xdpctl.doctor.finding import Finding, Fix, Status
+from xdpctl.doctor.rules.registry import judge
+from xdpctl.host.collect import collect
 from xdpctl.host.model import LinkRef
 
 from .acts import Act, Attach, Redirect, Transmit
@@ -78,8 +80,11 @@ def intents_of(act: Act, ground: Ground) -> list[intents.Intent]:
         ]
     if isinstance(act, Redirect):
         source = link(act.source)
+        attach = intents.AttachXdp(source, act.mode, "oracle", frags=act.frags, via="netlink", redirects=True)
+        if not act.fill:
+            return [attach, intents.EmptySlot(source, "oracle", "devmap", act.map or "", key=3, flags=0)]
         return [
-            intents.AttachXdp(source, act.mode, "oracle", frags=act.frags, via="netlink", redirects=True),
+            attach,
             intents.Redirect(
                 source,
                 link(act.target),
@@ -99,10 +104,6 @@ def intents_of(act: Act, ground: Ground) -> list[intents.Intent]:
 
 def predict(act: Act, ground: Ground) -> Prediction:
     """Observe the machine and ask the rules."""
-    from xdpctl.host.collect import collect
-
-    from xdpctl.doctor.rules import judge
-
     return Prediction(tuple(judge(collect(netns="all"), intents_of(act, ground))))
 
 
