@@ -6,10 +6,9 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpctl.errors import AttachError, MapError, PrivilegeError, errno_text
+from xdpctl.errors import AttachError, KernelError, MapError, PrivilegeError, errno_text
 
 if TYPE_CHECKING:
-    from xdpctl.errors import KernelError
     from xdpctl.libbpf.library import CallError
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -37,6 +36,13 @@ def denied(action: str, why: CallError, *capabilities: str) -> PrivilegeError | 
         return None
     missing = lacks(*capabilities)
     return PrivilegeError(action, capability=" and ".join(missing), errno=why.code) if missing else None
+
+
+def refused(action: str, why: CallError, *capabilities: str) -> KernelError:
+    """The error for a call that nothing more special is known about."""
+    return denied(action, why, *capabilities) or KernelError(
+        f"{action}: {errno_text(why.code)}", errno=why.code
+    )
 
 
 def interface(ifindex: int) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf import extack, pins, query
 from xdpctl.bpf.failure import attach_failed, interface
@@ -156,8 +155,7 @@ def link_xdp(program_fd: int, ifindex: int, flags: int = 0) -> Link:
     ) from first
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Where a program goes among those of a tcx or netkit hook (BPF_F_BEFORE, BPF_F_AFTER; linux/bpf_mprog.h)."""
 
     before: bool = False

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf import extack
 from xdpctl.bpf.failure import attach_failed, interface
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from xdpctl.errors import KernelError
 
 
-@dataclass(frozen=True, slots=True)
-class XdpQuery:
+class XdpQuery(NamedTuple):
     """XDP of one device. None: nothing there, or not told."""
 
     mode: str
@@ -90,8 +88,7 @@ def xdp_query(ifindex: int) -> XdpQuery:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ClsactFilter:
+class ClsactFilter(NamedTuple):
     """A bpf classifier in direct-action mode on clsact."""
 
     handle: int

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from xdpctl.bpf import pins, refusal
+from xdpctl.bpf import pins
 from xdpctl.bpf.map import Map
 from xdpctl.bpf.program import Program
 from xdpctl.errors import ConfigError, NotFoundError, ObjectError
@@ -87,6 +87,8 @@ class Object:
             try:
                 pointer = lib().bpf_object__open_file(os.fsencode(path), opts)
             except CallError as why:
+                from xdpctl.bpf import refusal
+
                 raise refusal.open_failed(path, why, lines) from why
             made = cls(path, pointer, room, lines)
             if pin_root is None:
@@ -156,6 +158,8 @@ class Object:
             try:
                 lib().bpf_object__load(pointer)
             except CallError as why:
+                from xdpctl.bpf import refusal
+
                 self.log += lines
                 raise refusal.load_failed(self, why, lines, self._verifier_log.text()) from why
         self.log += lines

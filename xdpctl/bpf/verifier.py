@@ -6,8 +6,10 @@ line from Linux 6.9 on), instructions, register states, the verdict, and statist
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,9 +71,6 @@ def keep(log: str, program: str) -> Path | None:
     Returns:
         the file, or None where it can't be written: a lost log must not hide the error.
     """
-    import contextlib
-    import tempfile
-
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", program)[:60]
     state = os.environ.get("XDG_STATE_HOME")
     for folder in (Path(state) / "xdpctl" if state else None, None):
