@@ -279,6 +279,7 @@ class Link:
 
     @property
     def ref(self) -> LinkRef:
+        """What names it on the whole machine."""
         return LinkRef(self.netns, self.ifindex)
 
     @property
@@ -288,6 +289,7 @@ class Link:
 
     @property
     def running(self) -> bool:
+        """IFF_RUNNING: up, and its carrier too."""
         return bool(self.flags & 0x40)
 
     def feature(self, name: str) -> Feature | None:
@@ -370,7 +372,9 @@ class Snapshot:
     def named(self, name: str, netns: int) -> Link | None:
         """The link called `name` in the namespace with inode `netns`."""
         namespace = self.namespace(netns)
-        return namespace and next((one for one in namespace.links if one.name == name), None)
+        if namespace is None:
+            return None
+        return next((one for one in namespace.links if one.name == name), None)
 
     def peer(self, link: Link) -> Link | None:
         """The other end of a pair, None where it was not observed."""

@@ -1,1 +1,5 @@
-"""rtnetlink, tc, ethtool and netdev, and namespaces: the only room that knows netlink messages."""
+"""rtnetlink, tc, ethtool and netdev, and namespaces: the only room that knows netlink messages.
+
+Its records are NamedTuples where other rooms have frozen dataclasses: defining one costs a tenth (66 us against
+770), and every `status` and `attach` pays for all of them before doing anything.
+"""

@@ -6,7 +6,6 @@ own counters) is read by the SIOCETHTOOL ioctl in `xdpctl.netlink.ethtool_ioctl`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.netlink import genl
@@ -59,8 +58,7 @@ class FeatureBits(NamedTuple):
     """NETIF_F_NEVER_CHANGE."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawChannels:
+class RawChannels(NamedTuple):
     """ETHTOOL_MSG_CHANNELS_GET; a count whose maximum is 0 is left out by the kernel, and is 0 here."""
 
     rx_max: int = 0
@@ -73,8 +71,7 @@ class RawChannels:
     combined: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RawRings:
+class RawRings(NamedTuple):
     """ETHTOOL_MSG_RINGS_GET; None where the driver does not say."""
 
     rx_max: int | None = None
@@ -90,8 +87,7 @@ class RawRings:
     hds_thresh_max: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LinkInfo:
+class LinkInfo(NamedTuple):
     """ETHTOOL_MSG_LINKINFO_GET."""
 
     port: int | None = None

@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xdpctl.errors import NetlinkError, errno_text
 
@@ -21,8 +21,7 @@ ETH_GSTRING_LEN = 32
 _MOST_STATISTICS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class DriverInfo:
+class DriverInfo(NamedTuple):
     """struct ethtool_drvinfo."""
 
     driver: str

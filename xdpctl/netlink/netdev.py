@@ -6,8 +6,7 @@ Tables as in include/uapi/linux/netdev.h (Documentation/netlink/specs/netdev.yam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.netlink import genl
 from xdpctl.netlink.attributes import RAW, U32, UINT, Kind, attr_nest, attr_u32, attributes, nest
@@ -36,8 +35,7 @@ XDP_FEATURES = {
 """NETDEV_XDP_ACT_* as the specification names them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """What dev-get says of a link (6.3); None: this kernel does not say."""
 
     ifindex: int
@@ -51,8 +49,7 @@ class Device:
     """NETDEV_XSK_FLAGS_*: 1 tx-timestamp, 2 tx-checksum, 4 launch-time (6.8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """A queue in use (queue-get, 6.8); links that are down have none."""
 
     ifindex: int
@@ -66,8 +63,7 @@ class Queue:
     """dmabuf (6.12) or io_uring (6.15): no XDP beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawNapi:
+class RawNapi(NamedTuple):
     """A NAPI instance (napi-get, 6.8)."""
 
     id: int
@@ -82,8 +78,7 @@ class RawNapi:
     """0 disabled, 1 enabled, 2 busy-poll (6.17)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PagePool:
+class PagePool(NamedTuple):
     """A page pool that its driver made listable (page-pool-get, 6.8)."""
 
     id: int

@@ -6,9 +6,8 @@ import contextlib
 import errno as errno_module
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ConfigError, NetlinkError, NotFoundError, PrivilegeError, errno_text
 
@@ -22,8 +21,7 @@ RUN_NETNS = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"
 
 
-@dataclass(frozen=True, slots=True)
-class NetnsRef:
+class NetnsRef(NamedTuple):
     """A network namespace and a path that opens it."""
 
     inode: int
@@ -118,6 +116,19 @@ def discover(include_processes: bool = True) -> list[NetnsRef]:
         found.setdefault(inode, NetnsRef(inode, None, path, pids.get(inode)))
     head, *rest = found.values()
     return [head, *sorted(rest, key=lambda one: (one.name is None, one.name or "", one.pid or 0, one.inode))]
+
+
+def hidden_processes() -> int:
+    """How many processes' namespaces the caller may not look at (that needs CAP_SYS_PTRACE)."""
+    count = 0
+    for pid in _processes():
+        try:
+            os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - thousands of times
+        except PermissionError:
+            count += 1
+        except OSError:
+            continue  # gone, or a zombie
+    return count
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.netlink import wire
 from xdpctl.netlink.attributes import (
@@ -132,8 +132,7 @@ BOND_MODES = (
 BOND_HASH_POLICIES = ("layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac")
 
 
-@dataclass(frozen=True, slots=True)
-class RawXdp:
+class RawXdp(NamedTuple):
     """IFLA_XDP: program ids by mode, None: none."""
 
     attached: str | None
@@ -147,10 +146,10 @@ class RawXdp:
 
 
 NO_XDP = RawXdp(None)
+NO_DATA: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class RawLink:
+class RawLink(NamedTuple):
     """One RTM_NEWLINK message; None: the kernel did not say."""
 
     ifindex: int
@@ -164,7 +163,7 @@ class RawLink:
     """IFLA_INFO_KIND."""
     slave_kind: str | None = None
     """bridge, bond, ... for a port of one."""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = NO_DATA
     """IFLA_INFO_DATA, for bond, tun, vlan, macvlan, macvtap, netkit, vxlan."""
     xdp: RawXdp = NO_XDP
     link: int | None = None
@@ -251,7 +250,7 @@ def decode_link(data: bytes, start: int, end: int) -> RawLink:
         get("mtu", 0),
         info.get("kind"),
         info.get("slave_kind"),
-        info.get("data", {}),
+        info.get("data", NO_DATA),
         _xdp(get("xdp")),
         get("link"),
         get("link_netnsid"),

@@ -6,8 +6,7 @@ Tables as in include/uapi/linux/{rtnetlink,pkt_sched,pkt_cls,gen_stats}.h, reduc
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.errors import NetlinkError
 from xdpctl.netlink.attributes import (
@@ -41,8 +40,7 @@ _TC = struct.Struct("=BxxxiIII")
 _unpack_tc = _TC.unpack_from
 
 
-@dataclass(frozen=True, slots=True)
-class RawQdisc:
+class RawQdisc(NamedTuple):
     """One RTM_NEWQDISC message; counters None where the qdisc keeps none."""
 
     ifindex: int
@@ -61,8 +59,7 @@ class RawQdisc:
     overlimits: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RawFilter:
+class RawFilter(NamedTuple):
     """One bpf filter (RTM_NEWTFILTER, cls_bpf) on a clsact or ingress qdisc."""
 
     ifindex: int

@@ -1,0 +1,180 @@
+"""The machine itself: kernel, CPUs, modules, sysctls, bpf filesystems, and who asks (uname, /proc, /sys)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdpctl.errors import XdpctlError, errno_name
+from xdpctl.host.model import Caller, Kernel, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# fmt: off
+CAPABILITIES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+    "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+)
+# fmt: on
+"""By bit, include/uapi/linux/capability.h."""
+
+SYSCTLS = (
+    "kernel.bpf_stats_enabled",
+    "kernel.kptr_restrict",
+    "kernel.perf_event_paranoid",
+    "kernel.unprivileged_bpf_disabled",
+    "net.core.bpf_jit_enable",
+    "net.core.bpf_jit_harden",
+    "net.core.bpf_jit_limit",
+    "net.core.busy_poll",
+    "net.core.default_qdisc",
+    "net.core.dev_weight",
+    "net.core.netdev_budget",
+    "net.core.netdev_budget_usecs",
+    "net.core.netdev_max_backlog",
+    "vm.overcommit_memory",
+)
+"""Those that loading, attaching or forwarding depends on. Some net.core ones exist in the initial namespace only."""
+
+_CONFIG = re.compile(
+    r"CONFIG_(?:BPF\w*|CGROUP_BPF|XDP_\w+|DEBUG_INFO_BTF\w*|DYNAMIC_FTRACE\w*|F(?:TRACE|PROBE)|KPROBES?|KPROBE_EVENTS"
+    r"|FUNCTION_ERROR_INJECTION|HAVE_EBPF_JIT|BPF_JIT\w*|HZ|MAX_SKB_FRAGS|NR_CPUS|SMP|PREEMPT\w*|PAGE_POOL\w*|NET_SCH_\w+"
+    r"|NET_CLS\w*|NET_ACT_BPF|NETKIT|VETH|TUN|MACVLAN|MACVTAP|IPVLAN|IFB|BRIDGE|BONDING|VLAN_8021Q|VXLAN|DUMMY"
+    r"|NETDEVSIM|NET_(?:TEAM|VRF|XGRESS|INGRESS|EGRESS)|IKCONFIG\w*|LWTUNNEL_BPF|UPROBES?)"
+)
+
+
+def kernel(problems: list[Problem], probes: Collection[str] | None = None) -> Kernel:
+    """The running kernel, its probed features and the part of its configuration that concerns us.
+
+    Args:
+        problems: grows by what can't be read.
+        probes: names of the features to try out, None: all.
+    """
+    name = os.uname()
+    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", name.release)
+    version = (int(numbers[1]), int(numbers[2]), int(numbers[3] or 0)) if numbers else (0, 0, 0)
+    return Kernel(
+        release=name.release,
+        version=version,
+        machine=name.machine,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        btf=Path("/sys/kernel/btf/vmlinux").exists() if Path("/sys/kernel").exists() else None,
+        features=_features(problems, probes),
+        config=config(),
+    )
+
+
+def _features(problems: list[Problem], probes: Collection[str] | None) -> Mapping[str, bool | None]:
+    from xdpctl.bpf import features
+
+    try:
+        return {
+            name: features.answer(name).supported
+            for name in (features.FEATURES if probes is None else probes)
+        }
+    except (XdpctlError, OSError) as error:
+        problems.append(Problem("kernel features", str(error)))
+        return {}
+
+
+def config() -> Mapping[str, str] | None:
+    """The lines of /proc/config.gz that concern BPF and networking ("n" where not set), None without that file."""
+    import gzip
+    import zlib
+
+    try:
+        text = gzip.decompress(Path("/proc/config.gz").read_bytes()).decode(errors="replace")
+    except (OSError, EOFError, zlib.error):
+        return None
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.startswith("CONFIG_"):
+            key, _equals, value = line.partition("=")
+        elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
+            key, value = line[2:-11], "n"
+        else:
+            continue
+        if _CONFIG.fullmatch(key):
+            found[key] = value.strip('"')
+    return found
+
+
+def caller() -> Caller:
+    """The effective user and capabilities of this thread (/proc/thread-self/status, CapEff)."""
+    mask = 0
+    for line in _lines("/proc/thread-self/status") or ():
+        if line.startswith("CapEff:"):
+            mask = int(line.split()[1], 16)
+    names = (
+        CAPABILITIES[bit] if bit < len(CAPABILITIES) else f"CAP_{bit}"
+        for bit in range(mask.bit_length())
+        if mask >> bit & 1
+    )
+    return Caller(os.geteuid(), tuple(names))
+
+
+def cpus() -> tuple[int, int]:
+    """CPUs online, and CPUs that may ever come up (/sys/devices/system/cpu/{online,possible})."""
+    counts = []
+    for which in ("online", "possible"):
+        text = "".join(_lines(f"/sys/devices/system/cpu/{which}") or ())
+        counts.append(_listed(text) or os.cpu_count() or 1)
+    return counts[0], max(counts)
+
+
+def _listed(text: str) -> int:
+    """How many a list such as ``0-3,5`` names."""
+    count = 0
+    for part in text.strip().split(","):
+        first, _dash, last = part.partition("-")
+        if first.isdigit() and (not last or last.isdigit()):
+            count += int(last or first) - int(first) + 1
+    return count
+
+
+def modules() -> tuple[str, ...] | None:
+    """Loaded modules, sorted; None where the kernel has none of that (CONFIG_MODULES) or does not say."""
+    lines = _lines("/proc/modules")
+    return None if lines is None else tuple(sorted(line.split(" ", 1)[0] for line in lines))
+
+
+def bpffs() -> tuple[str, ...]:
+    """Mount points of bpf filesystems (/proc/thread-self/mounts)."""
+    found = []
+    for line in _lines("/proc/thread-self/mounts") or ():
+        words = line.split(" ")
+        if len(words) > 2 and words[2] == "bpf":
+            found.append(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1]))
+    return tuple(dict.fromkeys(found))
+
+
+def sysctls(problems: list[Problem]) -> dict[str, str]:
+    """The values of `SYSCTLS` that exist and are readable here."""
+    found: dict[str, str] = {}
+    for name in SYSCTLS:
+        try:
+            text = Path("/proc/sys", *name.split(".")).read_text(errors="replace")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(Problem(f"sysctl {name}", errno_name(error.errno) or str(error)))
+        else:
+            found[name] = text.strip()
+    return found
+
+
+def _lines(path: str) -> list[str] | None:
+    try:
+        return Path(path).read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None

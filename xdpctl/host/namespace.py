@@ -1,0 +1,221 @@
+"""Everything that one network namespace says about its links, by dumps (rtnetlink, ethtool, netdev, SIOCETHTOOL).
+
+The calling thread must be in the namespace. What can't be read becomes None and a Problem, never a failure.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from xdpctl.errors import KernelError, UnsupportedError, errno_name
+from xdpctl.host.model import Problem, TcHook
+from xdpctl.netlink import ethtool, ethtool_ioctl, netdev, rtnl, tc, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from xdpctl.netlink.netns import NetnsRef
+
+T = TypeVar("T")
+
+ARPHRD_LOOPBACK = 772
+
+
+@dataclass(slots=True)
+class Observed:
+    """One namespace's answers, by ifindex; None: that dump is not to be had."""
+
+    ref: NetnsRef
+    links: list[rtnl.RawLink] = field(default_factory=list)
+    qdiscs: Mapping[int, list[tc.RawQdisc]] | None = None
+    features: Mapping[int, ethtool.FeatureBits] | None = None
+    channels: Mapping[int, ethtool.RawChannels] | None = None
+    rings: Mapping[int, ethtool.RawRings] | None = None
+    private_flags: Mapping[int, Mapping[str, bool]] | None = None
+    devices: Mapping[int, netdev.Device] | None = None
+    queues: Mapping[int, list[netdev.Queue]] | None = None
+    """Asked for only where some link's counts are not known otherwise."""
+    napis: Mapping[int, list[netdev.RawNapi]] | None = None
+    drivers: dict[int, ethtool_ioctl.DriverInfo] = field(default_factory=dict)
+    """Of links that are no virtual kind."""
+    hooks: dict[int, list[TcHook]] = field(default_factory=dict)
+    statistics: dict[int, dict[str, int]] = field(default_factory=dict)
+
+
+def observe(
+    ref: NetnsRef, problems: list[Problem], *, tcx: bool, statistics_of: Collection[str] = ()
+) -> Observed:
+    """Ask the namespace that the calling thread is in.
+
+    Args:
+        ref: what it is.
+        problems: grows by what can't be read.
+        tcx: ask the tcx hooks too. They have no dump, so each costs a system call; without any loaded
+            sched_cls program they are all empty.
+        statistics_of: names of links whose driver counters are read.
+
+    Raises:
+        NetlinkError: not even its links can be listed.
+    """
+    seen = Observed(ref)
+    asking = _Asking(f"netns {ref.label}" if ref.label else "the current netns", problems)
+    with wire.Socket(wire.NETLINK_ROUTE) as route, wire.Socket(wire.NETLINK_GENERIC) as generic:
+        seen.links = rtnl.links(route)
+        qdiscs = asking.ask("qdiscs", lambda: tc.qdiscs(route))
+        seen.qdiscs = None if qdiscs is None else _by_ifindex(qdiscs)
+        _ethtool(seen, generic, asking)
+        _netdev(seen, generic, asking)
+        for sock, what in ((route, "links"), (generic, "link settings")):
+            if sock.interrupted:
+                problems.append(Problem(f"{asking.where} {what}", "they kept changing while being listed"))
+        _clsact(seen, qdiscs or (), route, asking)
+    _drivers(seen, statistics_of, asking)
+    if tcx:
+        _tcx(seen, asking)
+    return seen
+
+
+@dataclass(slots=True)
+class _Asking:
+    """Turns failures into problems of one namespace."""
+
+    where: str
+    problems: list[Problem]
+
+    def ask(self, what: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except UnsupportedError:
+            return None  # the kernel has no such thing: None says it, and kernel.features why
+        except KernelError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                self.problems.append(Problem(f"{self.where} {what}", error.message))
+            return None
+
+
+def _by_ifindex(items: list[T]) -> dict[int, list[T]]:
+    grouped: dict[int, list[T]] = {}
+    for one in items:
+        grouped.setdefault(one.ifindex, []).append(one)  # type: ignore[attr-defined]
+    return grouped
+
+
+def _ethtool(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
+    def each(
+        what: str, dump: Callable[[wire.Socket], Mapping[int, T]], one: Callable[[int], T | None]
+    ) -> Mapping[int, T] | None:
+        """A dump; where one sick device ends it (ENODEV while suspended), link by link."""
+        try:
+            return dump(generic)
+        except UnsupportedError:
+            return None
+        except KernelError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
+                return None
+            asking.problems.append(Problem(f"{asking.where} {what}", f"{error.message}; read link by link"))
+        found: dict[int, T] = {}
+        for link in seen.links:
+            try:
+                value = one(link.ifindex)
+            except KernelError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENODEV):
+                    asking.problems.append(Problem(f"{link.name} {what}", error.message))
+            else:
+                if value is not None:
+                    found[link.ifindex] = value
+        return found
+
+    seen.features = each("features", ethtool.features, lambda index: ethtool.features_of(index, generic))
+    seen.channels = each("channels", ethtool.channels, lambda index: ethtool.channels_of(index, generic))
+    seen.rings = each("rings", ethtool.rings, lambda index: ethtool.rings_of(index, generic))
+    seen.private_flags = asking.ask("private flags", lambda: ethtool.private_flags(generic))
+
+
+def _netdev(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
+    seen.devices = asking.ask("XDP features", lambda: netdev.devices(generic))
+    if seen.devices is None:
+        return
+    napis = asking.ask("NAPIs", lambda: netdev.napis(generic))
+    seen.napis = None if napis is None else _by_ifindex(napis)
+    channels = seen.channels or {}
+    if any(
+        (link.num_rx_queues != 1 or link.num_tx_queues != 1) and link.ifindex not in channels
+        for link in seen.links
+    ):
+        queues = asking.ask("queues", lambda: netdev.queues(generic))
+        seen.queues = None if queues is None else _by_ifindex(queues)
+
+
+def _drivers(seen: Observed, statistics_of: Collection[str], asking: _Asking) -> None:
+    """What has no dump: the driver's name of hardware, and counters of the links that were asked about."""
+    hardware = [
+        link
+        for link in seen.links
+        if (link.kind is None or link.parent_dev is not None) and link.type != ARPHRD_LOOPBACK
+    ]
+    counted = [link for link in seen.links if link.name in statistics_of]
+    if not hardware and not counted:
+        return
+    with ethtool_ioctl.control_socket() as sock:
+        for link in hardware:
+            name = link.name
+            driver = asking.ask(f"{name} driver", lambda: ethtool_ioctl.driver_info(name, sock))  # noqa: B023
+            if driver is not None:
+                seen.drivers[link.ifindex] = driver
+        for link in counted:
+            name = link.name
+            found = asking.ask(f"{name} statistics", lambda: ethtool_ioctl.statistics(name, sock))  # noqa: B023
+            if found is not None:
+                seen.statistics[link.ifindex] = found
+
+
+def _clsact(seen: Observed, qdiscs: Collection[tc.RawQdisc], route: wire.Socket, asking: _Asking) -> None:
+    """BPF filters, on links that have a qdisc for them: filters can only be listed link by link."""
+    for qdisc in qdiscs:
+        if not tc.has_clsact(qdisc):
+            continue
+        for hook in ("ingress", "egress") if qdisc.kind == "clsact" else ("ingress",):
+            found = asking.ask(
+                f"{hook} filters of link {qdisc.ifindex}",
+                lambda: tc.bpf_filters(qdisc.ifindex, hook, route),  # noqa: B023
+            )
+            for one in found or ():
+                seen.hooks.setdefault(qdisc.ifindex, []).append(
+                    TcHook(
+                        f"clsact-{hook}",
+                        one.prog_id,
+                        one.name or "",
+                        priority=one.priority,
+                        handle=one.handle,
+                    )
+                )
+
+
+def _tcx(seen: Observed, asking: _Asking) -> None:
+    """Programs on tcx and netkit hooks, in the order they run."""
+    from xdpctl.bpf import query
+    from xdpctl.libbpf import uapi
+
+    both = (("tcx-ingress", uapi.TCX_INGRESS), ("tcx-egress", uapi.TCX_EGRESS))
+    netkit = (("netkit-primary", uapi.NETKIT_PRIMARY), ("netkit-peer", uapi.NETKIT_PEER))
+    for link in seen.links:
+        for hook, number in (*both, *netkit) if link.kind == "netkit" else both:
+            try:
+                found = query.tcx_query(link.ifindex, number)
+            except UnsupportedError:
+                return
+            except KernelError as error:
+                # ENOENT: nothing was ever attached there; ENODEV: gone meanwhile; EACCES, ENXIO: the other
+                # end of the pair is the one to ask
+                if error.errno in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.ENXIO):
+                    continue
+                asking.problems.append(
+                    Problem(f"{asking.where} tcx hooks", errno_name(error.errno) or error.message)
+                )
+                return
+            for entry in found.entries:
+                seen.hooks.setdefault(link.ifindex, []).append(
+                    TcHook(hook, entry.program_id, "", link_id=entry.link_id)
+                )
