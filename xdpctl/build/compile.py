@@ -123,9 +123,8 @@ def build(
         NotFoundError: a source, include folder, BTF file or the clang named does not exist.
         ConfigError: two sources make one object, nothing to build, a bad value, `out_dir` can't be written.
     """
-    options = _Options(
-        btf, jobs or len(os.sched_getaffinity(0)), tuple(include), tuple(define), werror, force
-    )
+    width = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    options = _Options(btf, width, tuple(include), tuple(define), werror, force)
     wanted = sources.collect(named)
     targets = sources.objects(wanted, out_dir)
     _check(options)
