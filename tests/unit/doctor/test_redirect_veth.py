@@ -210,5 +210,11 @@ def test_xdp_tx_needs_the_peers_napi_whatever_the_features_say(machine):
         "xdp:xdp_bulk_tx",
     )
     assert judge(host.snapshot(), [Transmit(host.links["xxx"].ref, "generic")]) == []
+
+
+def test_xdp_tx_needs_a_native_program_on_the_peer_for_gro_is_never_woken(machine):
+    host = story(machine)
     host.gro("yyy", True)
-    assert judge(host.snapshot(), [Transmit(host.links["xxx"].ref)]) == []
+    (finding,) = judge(host.snapshot(), [Transmit(host.links["xxx"].ref)])
+    assert (finding.id, finding.errno) == ("transmit.veth-peer-program", None)
+    assert finding.fix[0].argv[:5] == ("xdpctl", "attach", "--mode", "native", "yyy")

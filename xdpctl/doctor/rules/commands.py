@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from xdpctl.doctor.rules.case import Case
     from xdpctl.host.model import Link
 
-PASSING = "build/bpf/pass.bpf.o"
-"""What `make build` makes of bpf/pass.bpf.c: a program that hands every frame to the stack."""
+PASSING, PASSING_FRAGS = "build/bpf/pass.bpf.o", "build/bpf/pass.frags.bpf.o"
+"""What `make build` makes of bpf/pass.bpf.c: a program that hands every frame to the stack; and for jumbo MTU."""
 
 
 def up(case: Case, link: Link) -> Fix:
@@ -56,11 +56,11 @@ def ring(case: Case, link: Link, name: str, wanted: str, now: str) -> Fix:
     return case.fix(link, *command, wanted, inverse=(*command, now), flaps=True)
 
 
-def pass_program(case: Case, link: Link) -> Fix:
+def pass_program(case: Case, link: Link, *, frags: bool = False) -> Fix:
     """A native program that passes everything: what some drivers and an old veth want of a redirect's target."""
     return case.fix(
         link,
-        *("xdpctl", "attach", "--mode", "native", link.name, PASSING),
+        *("xdpctl", "attach", "--mode", "native", link.name, PASSING_FRAGS if frags else PASSING),
         inverse=("xdpctl", "detach", link.name),
         flaps=link.kind is None,
         note="any native program does; `make build` makes this one of bpf/pass.bpf.c",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Fix, Status
 from xdpctl.doctor.intent import Health, Redirect, Transmit
+from xdpctl.doctor.rules.attach_veth import max_peer_mtu
 from xdpctl.doctor.rules.case import (
     NDO_XMIT,
     Case,
@@ -21,9 +22,11 @@ from xdpctl.doctor.rules.case import (
     carrier,
     flags_text,
     forward_limit,
+    hard_header_len,
     has_native,
 )
 from xdpctl.doctor.rules.commands import channels, mtu, pass_program, up
+from xdpctl.doctor.rules.geometry import geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +76,23 @@ TX_PEER_NAPI = Mistake(
     "ENXIO in xdp_bulk_tx",
     ("drivers/net/veth.c veth_xdp_flush_bq()", "drivers/net/veth.c veth_xdp_xmit()"),
 )
-MISTAKES = (PEER_NAPI, FEATURES_STALE, PEER_DOWN, PEER_MTU, PEER_QUEUES, PEER_UNSEEN, TX_PEER_NAPI)
+TX_PEER_PROGRAM = Mistake(
+    "transmit.veth-peer-program",
+    "XDP_TX on a veth is never delivered: its peer has NAPI by GRO alone, and only a native program there gets it"
+    " polled.",
+    "none: xdp_bulk_tx says sent; once the peer's ring of 256 is full, a short count (err=0, drops>0)",
+    ("drivers/net/veth.c veth_xdp_flush()",),
+)
+MISTAKES = (
+    PEER_NAPI,
+    FEATURES_STALE,
+    PEER_DOWN,
+    PEER_MTU,
+    PEER_QUEUES,
+    PEER_UNSEEN,
+    TX_PEER_NAPI,
+    TX_PEER_PROGRAM,
+)
 
 GRO = "rx-gro"
 ENQUEUE, BULK = "xdp:xdp_redirect_err", "xdp:xdp_devmap_xmit"
@@ -395,30 +414,49 @@ def transmit(case: Case, intent: Transmit) -> Iterator[Finding]:
                 alternatives=("look at GRO and programs of the peer, in its own namespace",),
             )
         return
-    state = napi(case, peer)
-    if state:
+    if peer.up and has_native(peer):
         return
-    steps, others = give_napi(case, peer)
-    status = Status.UNKNOWN if state is None else Status.FAIL
-    summary = (
-        f"whether XDP_TX on {case.name(link)} arrives is not known: GRO of {case.name(peer)} can't be read"
-    )
-    if state is False:
-        summary = f"XDP_TX on {case.name(link)} loses its frames: its peer {case.name(peer)} has no NAPI"
+    steps: tuple[Fix, ...] = () if peer.up else (up(case, peer),)
+    if not has_native(peer):
+        steps += (_passing(case, peer, link),)
+    who, owner = case.name(link), case.name(peer)
+    if napi(case, peer) is False:
+        yield case.find(
+            TX_PEER_NAPI,
+            Status.FAIL,
+            link,
+            f"XDP_TX on {who} loses its frames: its peer {owner} has no NAPI",
+            errno="ENXIO",
+            shows_in="xdp:xdp_bulk_tx",
+            consequence="the bulk is dropped with ENXIO in xdp:xdp_bulk_tx; no redirect event",
+            evidence=napi_evidence(case, peer),
+            fix=steps,
+            alternatives=(TX_GENERIC,),
+        )
+        return
+    # whatever GRO is: veth_xdp_flush() looks for the peer's program, not for its NAPI, before it wakes anybody
     yield case.find(
-        TX_PEER_NAPI,
-        status,
+        TX_PEER_PROGRAM,
+        Status.FAIL,
         link,
-        summary,
-        errno="ENXIO" if state is False else None,
-        shows_in="xdp:xdp_bulk_tx" if state is False else None,
-        consequence="the bulk is dropped with ENXIO in xdp:xdp_bulk_tx; no redirect event"
-        if state is False
-        else None,
+        f"XDP_TX on {who} is never delivered: its peer {owner} has no native program, and GRO is not enough",
+        shows_in="rx_packets of the peer",
+        consequence="xdp:xdp_bulk_tx reports success, the frames stay in the peer's ring; when it is full they are"
+        " dropped with err=0",
         evidence=napi_evidence(case, peer),
-        fix=steps if state is False else (),
-        alternatives=others,
+        fix=steps,
+        alternatives=(TX_GENERIC,),
     )
+
+
+TX_GENERIC = "attach the program in generic mode (--mode generic): slower, but it needs nothing of the peer"
+
+
+def _passing(case: Case, peer: Link, link: Link) -> Fix:
+    """A native program for the peer, which has to take frames as long as `link` sends them."""
+    sizes = geometry(case.kernel)
+    linear = None if sizes is None else max_peer_mtu(sizes, hard_header_len(link), frags=False)
+    return pass_program(case, peer, frags=linear is not None and link.mtu > linear)
 
 
 def health(case: Case, intent: Health) -> Iterator[Finding]:
