@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor import intent as intents
@@ -18,6 +21,7 @@ from .acts import Act, Attach, Redirect, Transmit
 if TYPE_CHECKING:
     from .ground import Ground
 
+ROOT = Path(__file__).resolve().parents[3]
 ONE_BUFFER = 3520
 """Longest frame that veth holds in one buffer: SKB_WITH_OVERHEAD(PAGE_SIZE - XDP_PACKET_HEADROOM)."""
 
@@ -119,5 +123,14 @@ def apply(fix: Fix, *, back: bool = False) -> str | None:
     if argv is None:
         return "no inverse"
     where = ["nsenter", f"--net=/run/netns/{fix.netns}"] if fix.netns else []
-    done = subprocess.run([*where, *argv], check=False, capture_output=True, text=True, timeout=30)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        [*where, *argv],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,  # some fixes name objects of build/bpf
+        env={**os.environ, "PATH": path},
+    )
     return None if done.returncode == 0 else (done.stderr or done.stdout).strip()
