@@ -261,6 +261,49 @@ def _tools(cache: Path, *, say: bool) -> Path:
     return target
 
 
+def netdevsim(*, say: bool = True) -> Path:
+    """netdevsim.ko for the 6.12 kernel, built from Debian's source package against Debian's headers.
+
+    Debian builds its kernels without CONFIG_NETDEVSIM; the driver's folder alone is taken from the sources.
+    """
+    image = kernel("6.12", say=say)
+    cache = cache_dir()
+    target = cache / f"netdevsim-{image.release}"
+    with locked(cache):
+        if not target.exists():
+            if say:
+                print("fetching the 6.12 sources and headers, building netdevsim", flush=True)
+            suites = _suites(cache, "kernel-6.12", [KERNELS["6.12"]])
+            headers = f"linux-headers-{image.release}"
+            names = [headers, *(one for one in suites.depends(headers) if one.startswith("linux-"))]
+            with _fresh(target) as partial:
+                _unpack(
+                    suites.download([*names, "linux-source-6.12"], partial / "packages"), partial / "root"
+                )
+                shutil.rmtree(partial / "packages")
+                _build_netdevsim(partial, headers)
+    return target / "netdevsim.ko"
+
+
+def _build_netdevsim(folder: Path, headers: str) -> None:
+    root = folder / "root"
+    source = next((root / "usr/src").glob("linux-source-*.tar.xz"))
+    # GNU tar stops reading once the members were found only when it is told that each occurs once
+    _run("tar", "-C", str(folder), "--strip-components=3", "--wildcards", "-xf", str(source),
+         "linux-source-*/drivers/net/netdevsim")  # fmt: skip
+    for makefile in (root / "usr/src" / headers).glob("Makefile"):
+        # the packages name each other by the paths they would be installed under
+        text = makefile.read_text()
+        makefile.write_text(
+            text.replace("/usr/src/", f"{root}/usr/src/").replace("/usr/lib/linux", f"{root}/usr/lib/linux")
+        )
+    _run("make", "-C", str(root / "usr/src" / headers), f"M={folder / 'netdevsim'}", "CONFIG_NETDEVSIM=m",
+         "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules")  # fmt: skip
+    shutil.move(folder / "netdevsim" / "netdevsim.ko", folder / "netdevsim.ko")
+    for junk in ("root", "netdevsim"):
+        shutil.rmtree(folder / junk)
+
+
 def _wrap(root: Path, name: str, place: str, more: str = "") -> None:
     """wrappers/NAME, which runs PLACE on the loader and libraries it was unpacked with."""
     wrapper = root / "wrappers" / name

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import fetch
+    from . import fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 
