@@ -49,10 +49,20 @@ lint: setup-dev ## ruff, mypy --strict, import order, boundaries, shell syntax
 	@$(PYTEST) -q $(LINTS)
 	@for script in .ci/*; do bash -n "$$script" || exit 1; done
 
+.PHONY: oracle
+oracle: root setup-dev build ## Make every mistake on this kernel: predicted, happened, fixed; misses and false alarms
+	@$(PYTHON) -m tests.kernel.oracle
+
 .PHONY: bench
 bench: root setup-dev build ## Measure speed as ratios to peers; writes docs/benchmarks.md
 	@$(PYTEST) -q -s tests/bench
 	@[ -n "$$XDPCTL_BENCH" ] || $(PYTHON) tests/support/bench.py
+
+.PHONY: comparison
+comparison: root setup-dev build ## Make the same mistakes with ip, bpftool, xdp-loader; writes docs/comparison.md
+	@mkdir -p build
+	@$(PYTHON) -m xdpctl.lab.comparison >build/comparison.md
+	@mv build/comparison.md docs/comparison.md
 
 .PHONY: clean
 clean: ## Remove what was built (.venv stays)
