@@ -6,7 +6,6 @@ Ends with 1 on any miss, false alarm, wrong reason or fix that doesn't help, and
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import sys
