@@ -1,0 +1,150 @@
+"""Attach and detach: the two things that change the machine, each either done or taken back.
+
+`attach` is `prepare` and `commit` in one; what wants to look in between calls the two.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from xdpctl.attach import cleanup, hints, runstate
+from xdpctl.attach.model import Attachment, ProgramRef, wall_clock
+from xdpctl.attach.prepare import Prepared, prepare
+from xdpctl.attach.strategy import Loaded
+from xdpctl.attach.transaction import transaction
+from xdpctl.bpf import pins
+from xdpctl.errors import AttachError
+from xdpctl.netlink import netns as namespaces
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xdpctl.attach.prepare import Step
+    from xdpctl.attach.request import AttachRequest
+    from xdpctl.attach.strategy import Change
+    from xdpctl.attach.transaction import Transaction
+
+
+def attach(request: AttachRequest) -> list[Attachment]:
+    """Attach one program to one or more interfaces; the object is loaded once. All of it, or nothing.
+
+    Raises:
+        XdpctlError: as `prepare` and `commit`; nothing is changed then.
+        KeyboardInterrupt: Ctrl-C; nothing is changed.
+    """
+    with prepare(request) as prepared:
+        return commit(prepared)
+
+
+def commit(prepared: Prepared) -> list[Attachment]:
+    """Load the object and attach it; when one interface fails, the others are put back to what they were.
+
+    Raises:
+        VerifierError, MapError, ObjectError, UnsupportedError, PrivilegeError: it could not be loaded.
+        AttachError: an interface refused.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    with namespaces.enter(prepared.netns), transaction() as changes:
+        loaded = _load(prepared, changes)
+        made: list[tuple[Step, Change]] = []
+        for step in prepared.steps:
+            changes.check()
+            made.append((step, _do(step, loaded, changes, done=len(made))))
+        _record_clsact(prepared, loaded, made)
+        done = [_attachment(step, change, loaded) for step, change in made]
+    replaced = [step.old.program.id for step in prepared.steps if step.old is not None]
+    if replaced:
+        cleanup.forget_gone(replaced)
+    return done
+
+
+def _load(prepared: Prepared, changes: Transaction) -> Loaded:
+    wanted = [one.pin_path for one in prepared.object.maps.values() if one.pin_path is not None]
+    fresh = [path for path in wanted if not path.exists()]
+    if fresh:
+        pins.make_parents(fresh[0])
+        changes.add("pinned maps", lambda: _unpin(fresh))
+    prepared.object.load()
+    info = prepared.program.info()
+    loaded = Loaded(prepared.program.fd, info.id, prepared.program.name, info.tag, info.load_time_ns)
+    changes.add("run-time state", lambda: runstate.forget([loaded.id]))
+    _record(prepared, loaded)
+    return loaded
+
+
+def _unpin(paths: list[Path]) -> None:
+    for path in paths:
+        pins.unpin(path)
+
+
+def _record(prepared: Prepared, loaded: Loaded, clsact: tuple[tuple[int, int], ...] = ()) -> str | None:
+    wanted = (one.pin_path for one in prepared.object.maps.values() if one.pin_path is not None)
+    return runstate.write(
+        runstate.Record(
+            id=loaded.id,
+            load_time_ns=loaded.load_time_ns,
+            name=loaded.name,
+            tag=loaded.tag,
+            object=str(prepared.request.object),
+            via=prepared.steps[0].strategy.via,
+            attached_at=time.time(),
+            map_pins=tuple(map(str, wanted)),
+            clsact=clsact,
+        )
+    )
+
+
+def _record_clsact(prepared: Prepared, loaded: Loaded, made: list[tuple[Step, Change]]) -> None:
+    """Remember on which devices clsact is ours to remove: made just now, or for the program that was replaced."""
+    if all(change.via != "clsact" for _, change in made):
+        return
+    earlier = {mark for record in runstate.read().values() for mark in record.clsact}
+    marks = []
+    for step, change in made:
+        place = (step.target.netns_inode, step.target.ifindex)
+        if change.made_clsact or (step.old is not None and place in earlier):
+            marks.append(place)
+    if marks:
+        _record(prepared, loaded, tuple(marks))
+
+
+def _do(step: Step, loaded: Loaded, changes: Transaction, *, done: int) -> Change:
+    try:
+        if step.old is not None:
+            return step.strategy.replace(loaded, step.target, step.old, changes)
+        return step.strategy.attach(loaded, step.target, changes)
+    except AttachError as error:
+        error.program = error.program or loaded.name
+        error.interface = error.interface or step.target.interface
+        error.hint = error.hint or hints.hint(error, step.target)
+        if done:
+            others = "the interface before it is" if done == 1 else f"the {done} interfaces before it are"
+            error.message += f"; {others} as before"
+        raise
+
+
+def _attachment(step: Step, change: Change, loaded: Loaded) -> Attachment:
+    target = step.target
+    replaced = step.old is not None
+    return Attachment(
+        interface=target.interface,
+        ifindex=target.ifindex,
+        netns=target.netns,
+        netns_inode=target.netns_inode,
+        hook=target.hook,
+        mode=change.mode,
+        via=change.via,
+        program=ProgramRef(loaded.id, loaded.name, loaded.tag),
+        link_id=change.link_id,
+        pin=change.pin,
+        owner="xdpctl",
+        since=step.old.since if replaced and step.old is not None and step.old.ours else time.time(),
+        loaded_at=wall_clock(loaded.load_time_ns),
+        priority=change.priority,
+        handle=change.handle,
+        note=change.note,
+    )
+
+
+__all__ = ["attach", "commit", "prepare"]

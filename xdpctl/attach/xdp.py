@@ -1,0 +1,151 @@
+"""XDP onto a device, by a pinned link or by netlink (dev_xdp_attach in net/core/dev.c).
+
+A link can't be overwritten by accident and is replaced by one update; netlink is for kernels before 5.9, for systems
+without a bpffs, and where a program that netlink attached is to be replaced (the kernel takes no link there).
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdpctl.attach import pinned
+from xdpctl.attach.strategy import Change
+from xdpctl.bpf import extack, net
+from xdpctl.bpf.link import link_xdp
+from xdpctl.bpf.program import program_by_id
+from xdpctl.errors import AttachError, NotFoundError, UnsupportedError
+from xdpctl.libbpf import uapi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xdpctl.attach.model import Attachment
+    from xdpctl.attach.strategy import Loaded, Target
+    from xdpctl.attach.transaction import Transaction
+    from xdpctl.bpf.link import Link
+
+FLAGS = uapi.XDP_MODE_FLAGS
+
+_CONFLICTS = frozenset({errno.EBUSY, errno.EEXIST, errno.ENODEV, errno.EPERM, errno.ENOMEM, errno.EFAULT})
+"""Refusals that another mode would not cure: a fallback to generic would only hide them."""
+
+
+def in_mode(target: Target, attach: Callable[[str], Change]) -> Change:
+    """Attach in the mode that was asked; for ``auto`` natively, or else generic with the reason told.
+
+    Raises:
+        AttachError: refused.
+    """
+    if target.mode != "auto":
+        return attach(target.mode or "native")
+    try:
+        return attach("native")
+    except AttachError as error:
+        if error.errno in _CONFLICTS:
+            raise
+        change = attach("generic")
+        why = error.extack or error.message
+        note = f"native mode was refused ({why}), so it runs in generic mode, which is slower"
+        return Change(change.via, change.mode, change.link_id, change.pin, note=note)
+
+
+class XdpLink:
+    """XDP by a pinned bpf_link (Linux 5.9).
+
+    Args:
+        or_netlink: attach by netlink where the kernel has no links.
+    """
+
+    via = "link"
+
+    def __init__(self, *, or_netlink: bool = False) -> None:
+        self._or_netlink = or_netlink
+
+    def attach(self, program: Loaded, target: Target, changes: Transaction) -> Change:
+        """See `Strategy`."""
+
+        def attach_in(mode: str) -> Change:
+            link = _link(program, target, FLAGS[mode])
+            return pinned.keep(link, target, changes, via="link", mode=mode)
+
+        try:
+            return in_mode(target, attach_in)
+        except UnsupportedError as error:
+            if not self._or_netlink or "link" not in error.feature:
+                raise
+            return XdpNetlink().attach(program, target, changes)
+
+    def replace(self, program: Loaded, target: Target, old: Attachment, changes: Transaction) -> Change:
+        """See `Strategy`."""
+        return pinned.replace(program, target, old, changes, via="link")
+
+    def detach(self, old: Attachment) -> str | None:
+        """See `Strategy`."""
+        return pinned.detach(old)
+
+
+def _link(program: Loaded, target: Target, flags: int) -> Link:
+    try:
+        return link_xdp(program.fd, target.ifindex, flags)
+    except AttachError as error:
+        if error.extack is None and error.errno not in _CONFLICTS and not _kernel_traces_reasons():
+            error.extack = extack.ask_rtnetlink(program.fd, target.ifindex, flags)
+            if error.extack is not None:
+                error.message = error.message.replace(": ", f": {error.extack}: ", 1)
+        raise
+
+
+def _kernel_traces_reasons() -> bool:
+    """Whether this kernel has the tracepoint that told the reason, if there was one to tell (6.6)."""
+    events = Path("/sys/kernel/tracing/events/xdp")
+    if events.is_dir():
+        return (events / extack.TRACEPOINT).is_dir()
+    import os
+
+    release = os.uname().release.split(".")
+    return tuple(int(one) for one in release[:2] if one.isdecimal()) >= (6, 6)
+
+
+class XdpNetlink:
+    """XDP by rtnetlink's IFLA_XDP; replacing one program by naming it (XDP_FLAGS_REPLACE) needs Linux 5.7."""
+
+    via = "netlink"
+
+    def attach(self, program: Loaded, target: Target, changes: Transaction) -> Change:
+        """See `Strategy`."""
+
+        def attach_in(mode: str) -> Change:
+            net.xdp_attach(target.ifindex, program.fd, FLAGS[mode] | uapi.XDP_FLAGS_UPDATE_IF_NOEXIST)
+            changes.add(f"xdp of {target.where}", lambda: _exchange(target.ifindex, mode, program.fd, -1))
+            return Change("netlink", mode)
+
+        return in_mode(target, attach_in)
+
+    def replace(self, program: Loaded, target: Target, old: Attachment, changes: Transaction) -> Change:
+        """See `Strategy`."""
+        mode = old.mode or "native"
+        before = program_by_id(old.program.id)
+        changes.hold(before)
+        _exchange(target.ifindex, mode, before.fd, program.fd)
+        changes.add(f"xdp of {target.where}", lambda: _exchange(target.ifindex, mode, program.fd, before.fd))
+        return Change("netlink", mode)
+
+    def detach(self, old: Attachment) -> str | None:
+        """See `Strategy`."""
+        try:
+            before = program_by_id(old.program.id)
+        except NotFoundError:
+            return None  # gone meanwhile
+        with before:
+            _exchange(old.ifindex, old.mode or "native", before.fd, -1)
+        return None
+
+
+def _exchange(ifindex: int, mode: str, old_fd: int, new_fd: int) -> None:
+    """Put `new_fd` (-1: nothing) where `old_fd` is, and only there."""
+    try:
+        net.xdp_attach(ifindex, new_fd, FLAGS[mode] | uapi.XDP_FLAGS_REPLACE, expected_fd=old_fd)
+    except UnsupportedError:  # before 5.7 nobody can name the program to be replaced
+        net.xdp_attach(ifindex, new_fd, FLAGS[mode])
