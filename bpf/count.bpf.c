@@ -11,7 +11,7 @@
  * count.frags.bpf.c is the same for jumbo MTU, and counts the bytes of all fragments.
  *
  *   xdpctl attach eth0 build/bpf/count.bpf.o
- *   xdpctl attach --set verdict=1 eth1 build/bpf/count.bpf.o
+ *   xdpctl attach --set verdict=XDP_DROP eth1 build/bpf/count.bpf.o
  *   bpftool map dump name actions
  */
 #include "actions.h"
