@@ -19,6 +19,7 @@ COMMANDS = {
     "build": "xdpctl.cli.build",
     "detach": "xdpctl.cli.detach",
     "inspect": "xdpctl.cli.inspect",
+    "snapshot": "xdpctl.cli.snapshot",
     "status": "xdpctl.cli.status",
 }
 """Command name -> module with an `app`; a module is imported only when its command is asked for."""
@@ -43,7 +44,7 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write text; see the class."""
-        return self._guarded(self._stream.write, text)
+        return int(self._guarded(self._stream.write, text))
 
     def flush(self) -> None:
         """Flush; see the class."""
@@ -172,7 +173,7 @@ def _open_standard_streams() -> None:
         if hasattr(output, "reconfigure"):
             output.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stdout, Output):
-        sys.stdout = Output(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = Output(sys.stdout)
 
 
 if __name__ == "__main__":
