@@ -74,7 +74,7 @@ def test_broken_c_is_shown_by_clang_itself_and_ends_with_3(here):
     assert done.returncode == 3
     first, *rest = done.stderr.splitlines()
     assert first.startswith("xdpctl: error: bpf/a.bpf.c:2:39: use of undeclared identifier 'XDP_PASSED'")
-    assert any(line.strip().startswith("^~") for line in rest)
+    assert any("^" in line for line in rest)
 
 
 def test_broken_c_in_json_carries_the_diagnostics(here):
