@@ -112,7 +112,7 @@ MISTAKES = (
 )
 
 ENQUEUE, BULK = "xdp:xdp_redirect_err", "xdp:xdp_devmap_xmit"
-GENERIC = "attach the redirecting program in generic mode (--mode generic): slower, but every device that is up will do"
+GENERIC = "attach the redirecting program in generic mode (--mode generic): slower, but this device takes it"
 OWN_RULE = ("veth", "bond")
 """Drivers whose readiness another file judges."""
 
@@ -259,7 +259,8 @@ def _no_xmit(
     case: Case, intent: Redirect, target: Link, driver: str | None, evidence: tuple[Evidence, ...]
 ) -> Finding:
     row = TARGETS.get(driver or "")
-    others = [GENERIC]
+    generic_works = _drops_generic(case, target) is None
+    others = [GENERIC] if generic_works else []
     below = case.lowers(target)
     if below:
         others.append(f"redirect to the device below instead: {', '.join(one.name for one in below)}")
@@ -280,7 +281,8 @@ def _no_xmit(
         f"frames redirected natively to {case.name(target)} are lost: {why}",
         errno="EOPNOTSUPP",
         shows_in=ENQUEUE,
-        consequence=_loses("EOPNOTSUPP", ENQUEUE) + "; the same program works in generic mode",
+        consequence=_loses("EOPNOTSUPP", ENQUEUE)
+        + ("; the same program works in generic mode" if generic_works else ""),
         evidence=evidence,
         fix=fix,
         alternatives=tuple(others),
@@ -392,16 +394,22 @@ def cpu_queues(case: Case, intent: Redirect) -> Iterator[Finding]:
     )
 
 
+def _drops_generic(case: Case, target: Link) -> str | None:
+    """Why a target's ndo_start_xmit drops every frame of a generic redirect, None where it doesn't."""
+    if target.kind == "ifb":
+        return "ifb takes only frames from `tc ... action mirred`"
+    if target.kind == "bridge" and not case.lowers(target):
+        return "the bridge has no ports"
+    return None
+
+
 def generic_drop(case: Case, intent: Redirect) -> Iterator[Finding]:
     """Devices whose ndo_start_xmit drops what a generic redirect hands them."""
     target = case.link(intent.target)
     if target is None or intent.mode != "generic" or not target.up:
         return
-    if target.kind == "ifb":
-        why = "ifb takes only frames from `tc ... action mirred`"
-    elif target.kind == "bridge" and not case.lowers(target):
-        why = "the bridge has no ports"
-    else:
+    why = _drops_generic(case, target)
+    if why is None:
         return
     yield case.find(
         GENERIC_DROP,

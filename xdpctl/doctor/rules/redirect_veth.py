@@ -95,6 +95,7 @@ MISTAKES = (
 )
 
 GRO = "rx-gro"
+GENERIC = "attach the redirecting program in generic mode (--mode generic): slower, but it needs no NAPI"
 ENQUEUE, BULK = "xdp:xdp_redirect_err", "xdp:xdp_devmap_xmit"
 
 
@@ -165,24 +166,25 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
         f"attach a native program to {case.name(peer)}; one that returns XDP_PASS for everything will do"
     )
     passing = pass_program(case, peer)
-    generic = "attach the redirecting program in generic mode (--mode generic): slower, but it needs no NAPI"
+    # a peer that is down takes nothing in generic mode either
+    generic = (GENERIC,) if peer.up else ()
     steps: list[Fix] = []
     if not peer.up:
         steps.append(up(case, peer))
     if has_native(peer) and not retoggle:
         return tuple(steps), ()
     if not case.since(5, 13):
-        return (*steps, passing), (generic,)
+        return (*steps, passing), generic
     gro = peer.feature(GRO)
     if gro is not None and gro.fixed and not gro.wanted:
-        return (*steps, passing), (generic,)
+        return (*steps, passing), generic
     on, off = (("ethtool", "-K", peer.name, "gro", state) for state in ("on", "off"))
     if retoggle:
         note = "the kernel updates the other end's xdp-features only when GRO changes while the link is up"
         steps += [case.fix(peer, *off, inverse=on, note=note), case.fix(peer, *on, inverse=None)]
     elif gro is None or not gro.wanted or peer.up:
         steps.append(case.fix(peer, *on, inverse=off))
-    return tuple(steps), (program, generic)
+    return tuple(steps), (program, *generic)
 
 
 def enxio(case: Case, *, via_map: bool) -> tuple[str, str]:

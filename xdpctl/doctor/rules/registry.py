@@ -6,12 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Status
-from xdpctl.doctor.intent import AttachXdp, Redirect
+from xdpctl.doctor.intent import AttachXdp, Health, Redirect
 from xdpctl.doctor.rules import (
     attach_core,
+    attach_drivers,
+    attach_tc,
     attach_veth,
+    bond,
+    environment,
+    qdisc,
     redirect_targets,
     redirect_veth,
+    tun,
 )
 from xdpctl.doctor.rules.case import Case
 
@@ -26,8 +32,14 @@ if TYPE_CHECKING:
 SUBJECTS = (
     attach_core,
     attach_veth,
+    attach_drivers,
+    bond,
+    attach_tc,
     redirect_targets,
     redirect_veth,
+    tun,
+    qdisc,
+    environment,
 )
 """In the order in which the kernel makes its checks, so that the first failure is the one it answers with."""
 
@@ -47,9 +59,10 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     wanted = list(intents)
     case = Case.of(snapshot, [one.target for one in wanted if isinstance(one, Redirect) and one.promised])
     findings: list[Finding] = []
-    for rule in RULES:
-        if not rule.judges and wanted:
-            findings += rule.function(case, None)
+    if any(isinstance(one, Health) and not one.named for one in wanted):  # the whole host is asked about
+        for rule in RULES:
+            if not rule.judges:
+                findings += rule.function(case, None)
     for intent in wanted:
         findings += _auto(case, intent) if _is_auto(intent) else _judge(case, intent)
     return sorted(_once(findings), key=_rank)
