@@ -35,6 +35,7 @@ def totals(rows: list[Row]) -> dict[str, int]:
         "undecided": verdicts["undecided"],
         "fixes": len(fixes),
         "fixes_verified": fixes.count(VERIFIED),
+        "bad_advice": sum(len(row.advice) for row in rows),
         "not_here": verdicts[NOT_HERE],
     }
 
@@ -45,6 +46,8 @@ def line(row: Row) -> str:
     text = f"{sign:2}  {row.scenario:96.96}  {row.predicted:44.44}  {row.happened:34}  {row.fixed}"
     if row.note:
         text += f"  [{row.verdict}: {row.note}]"
+    if row.advice:
+        text += f"  [bad advice: {'; '.join(row.advice)}]"
     return text.rstrip()
 
 

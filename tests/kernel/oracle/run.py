@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xdpctl.doctor.finding import Status
 from xdpctl.lab.watch import Watch
 
-from . import predict
+from . import advice, predict
 from .acts import ETHERTYPE, Happened
 from .bpf import Refused
 from .ground import Ground, NotHere
@@ -42,6 +42,8 @@ class Row:
     fixed: str = ""
     """verified, none offered, or why it doesn't help; empty where nothing was to be fixed."""
     note: str = ""
+    advice: tuple[str, ...] = ()
+    """Alternatives in words that don't help."""
     extack: str | None = None
     words: str = ""
     fix: tuple[str, ...] = ()
@@ -50,7 +52,11 @@ class Row:
 
     @property
     def good(self) -> bool:
-        return self.verdict in (AGREES, NOT_HERE, NOT_ASKED) and self.fixed in ("", VERIFIED, NONE_OFFERED)
+        return (
+            self.verdict in (AGREES, NOT_HERE, NOT_ASKED)
+            and self.fixed in ("", VERIFIED, NONE_OFFERED)
+            and not self.advice
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "good": self.good}
@@ -95,8 +101,9 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
             seconds=seconds,
         )
     verdict, note = compare(said, happened, undecidable=scenario.undecidable is not None)
-    fixed, steps = "", said.fixes
+    fixed, steps, off = "", said.fixes, ()
     if not happened.works and said.status is Status.FAIL:
+        off = advice.check(scenario.act, said, ground, watch)
         fixed = verify(scenario, ground, watch, said) if steps else NONE_OFFERED
     return Row(
         scenario.name,
@@ -105,11 +112,12 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
         str(happened),
         fixed,
         note,
-        happened.extack,
-        happened.words,
-        tuple(map(predict.shown, steps)),
-        tuple(finding.to_json() for finding in said.findings),
-        round(time.monotonic() - start, 3),
+        advice=off,
+        extack=happened.extack,
+        words=happened.words,
+        fix=tuple(map(predict.shown, steps)),
+        findings=tuple(finding.to_json() for finding in said.findings),
+        seconds=round(time.monotonic() - start, 3),
     )
 
 
