@@ -22,58 +22,67 @@
 
 const volatile int verdict = TC_ACT_UNSPEC;
 
-/* Read from the network header on: unlike direct access, this reaches bytes in pages and needs no Ethernet. */
-static __always_inline int read(struct __sk_buff *skb, __u32 offset, void *to, __u32 size)
+/* A place in the packet: unlike direct access, reading there reaches bytes in pages and needs no Ethernet header. */
+struct place {
+	__u32 from; /* BPF_HDR_START_MAC or _NET */
+	__u32 offset;
+};
+
+static __always_inline int read(struct __sk_buff *skb, struct place at, __u32 more, void *to, __u32 size)
 {
-	return bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET);
+	return bpf_skb_load_bytes_relative(skb, at.offset + more, to, size, at.from);
 }
 
-static __always_inline __u32 ipv6_row_at(struct __sk_buff *skb, __u32 offset)
+static __always_inline __u32 ipv6_row_at(struct __sk_buff *skb, struct place at)
 {
 	struct ipv6_opt_hdr extension;
 	__u8 next;
 
-	if (read(skb, offset + __builtin_offsetof(struct ipv6hdr, nexthdr), &next, sizeof(next)))
+	if (read(skb, at, __builtin_offsetof(struct ipv6hdr, nexthdr), &next, sizeof(next)))
 		return PROTOCOL_IPV6_OTHER;
-	offset += sizeof(struct ipv6hdr);
+	at.offset += sizeof(struct ipv6hdr);
 #pragma unroll
 	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
 		if (!is_ipv6_extension(next))
 			break;
-		if (read(skb, offset, &extension, sizeof(extension)))
+		if (read(skb, at, 0, &extension, sizeof(extension)))
 			return PROTOCOL_IPV6_OTHER;
 		next = extension.nexthdr;
-		offset += (extension.hdrlen + 1) * 8;
+		at.offset += (extension.hdrlen + 1) * 8;
 	}
 	return ipv6_row(next);
 }
 
 static __always_inline __u32 row_of(struct __sk_buff *skb)
 {
+	struct place at = { .from = BPF_HDR_START_NET };
 	__be16 type = skb->protocol;
-	__u32 offset = 0;
 	struct vlan_tag tag;
 	__u8 transport;
 
-	/* tags that are not in skb->vlan_tci still stand before the network header's own bytes */
+	/* the network header may point to a tag (received) or behind it (sent): walk from the Ethernet header */
+	if (is_vlan(type)) {
+		at.from = BPF_HDR_START_MAC;
+		at.offset = sizeof(struct ethhdr);
+	}
 #pragma unroll
 	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
 		if (!is_vlan(type))
 			break;
-		if (read(skb, offset, &tag, sizeof(tag)))
+		if (read(skb, at, 0, &tag, sizeof(tag)))
 			return PROTOCOL_OTHER;
 		type = tag.type;
-		offset += sizeof(tag);
+		at.offset += sizeof(tag);
 	}
 	switch (type) {
 	case bpf_htons(ETH_P_ARP):
 		return PROTOCOL_ARP;
 	case bpf_htons(ETH_P_IP):
-		if (read(skb, offset + __builtin_offsetof(struct iphdr, protocol), &transport, sizeof(transport)))
+		if (read(skb, at, __builtin_offsetof(struct iphdr, protocol), &transport, sizeof(transport)))
 			return PROTOCOL_IPV4_OTHER;
 		return ipv4_row(transport);
 	case bpf_htons(ETH_P_IPV6):
-		return ipv6_row_at(skb, offset);
+		return ipv6_row_at(skb, at);
 	default:
 		return PROTOCOL_OTHER;
 	}
