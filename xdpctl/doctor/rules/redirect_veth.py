@@ -419,7 +419,11 @@ def transmit(case: Case, intent: Transmit) -> Iterator[Finding]:
     if peer.up and has_native(peer):
         return
     steps: tuple[Fix, ...] = () if peer.up else (up(case, peer),)
-    if not has_native(peer):
+    others: tuple[str, ...] = (TX_GENERIC,)
+    if peer.xdp.generic:  # in the way of a native one, and not ours to take away
+        steps = ()
+        others = (f"attach the program of {case.name(peer)} in native mode instead of generic", *others)
+    elif not has_native(peer):
         steps += (_passing(case, peer, link),)
     who, owner = case.name(link), case.name(peer)
     if napi(case, peer) is False:
@@ -433,7 +437,7 @@ def transmit(case: Case, intent: Transmit) -> Iterator[Finding]:
             consequence="the bulk is dropped with ENXIO in xdp:xdp_bulk_tx; no redirect event",
             evidence=napi_evidence(case, peer),
             fix=steps,
-            alternatives=(TX_GENERIC,),
+            alternatives=others,
         )
         return
     # whatever GRO is: veth_xdp_flush() looks for the peer's program, not for its NAPI, before it wakes anybody
@@ -447,7 +451,7 @@ def transmit(case: Case, intent: Transmit) -> Iterator[Finding]:
         " dropped with err=0",
         evidence=napi_evidence(case, peer),
         fix=steps,
-        alternatives=(TX_GENERIC,),
+        alternatives=others,
     )
 
 
