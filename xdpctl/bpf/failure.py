@@ -18,8 +18,8 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CA
 def lacks(*capabilities: str) -> list[str]:
     """Those of `capabilities` that this thread does not have in effect; CAP_SYS_ADMIN stands for the BPF ones."""
     try:
-        with Path("/proc/thread-self/status").open(encoding="ascii") as status:
-            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+        with Path("/proc/thread-self/status").open("rb") as status:
+            effective = next(int(line.split()[1], 16) for line in status if line.startswith(b"CapEff:"))
     except (OSError, StopIteration, ValueError):
         return []
     admin = bool(effective >> CAPABILITIES["CAP_SYS_ADMIN"] & 1)
@@ -35,7 +35,25 @@ def denied(action: str, why: CallError, *capabilities: str) -> PrivilegeError | 
     if why.code != errno.EPERM:
         return None
     missing = lacks(*capabilities)
-    return PrivilegeError(action, capability=" and ".join(missing), errno=why.code) if missing else None
+    if missing:
+        return PrivilegeError(action, capability=" and ".join(missing), errno=why.code)
+    bpf = [name for name in capabilities if name != "CAP_NET_ADMIN"]
+    if bpf and in_user_namespace():
+        return PrivilegeError(
+            action,
+            capability=f"{' and '.join(bpf)} in the initial user namespace, not in one below it",
+            errno=why.code,
+            hint="run it on the host, or in a container that shares its user namespace",
+        )
+    return None
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is root of something less than the machine: bpf(2) asks for the initial user namespace."""
+    try:
+        return Path("/proc/self/uid_map").read_bytes().split() != [b"0", b"0", b"4294967295"]
+    except OSError:
+        return False
 
 
 def refused(action: str, why: CallError, *capabilities: str) -> KernelError:
@@ -63,9 +81,10 @@ def attach_failed(
     program: str | None = None,
     mode: str | None = None,
     extack: str | None = None,
+    needs: tuple[str, ...] = ("CAP_NET_ADMIN", "CAP_BPF"),
 ) -> KernelError:
     """The error for a refused attach, update or detach; `action` reads on into the errno ("attach ... to eth0")."""
-    lost = denied(action, why, "CAP_NET_ADMIN", "CAP_BPF")
+    lost = denied(action, why, *needs)
     if lost:
         return lost
     reason = f"{extack}: {errno_text(why.code)}" if extack else errno_text(why.code)

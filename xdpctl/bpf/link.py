@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from xdpctl.errors import KernelError
+
 
 class Link:
     """A bpf_link held by a file descriptor; unless pinned, closing the last one detaches."""
@@ -131,6 +133,8 @@ def link_xdp(program_fd: int, ifindex: int, flags: int = 0) -> Link:
         return Link(create(program_fd, ifindex, uapi.XDP, opts))
     except CallError as why:
         first = why
+        if why.code == errno.EPERM:  # asking again needs more privilege still
+            raise _xdp_failed(why, program_fd, ifindex, flags, None) from why
     # The link hides the kernel's sentence from us: ask again with the tracepoint open. Should it work this time
     # (what was in the way has gone), that is the answer.
     with extack.reason() as spoken:
@@ -143,16 +147,20 @@ def link_xdp(program_fd: int, ifindex: int, flags: int = 0) -> Link:
 
         if not features.probe("xdp_link"):
             raise UnsupportedError("an XDP link", needs="Linux 5.9", has="an older one") from first
+    raise _xdp_failed(first, program_fd, ifindex, flags, spoken()) from first
+
+
+def _xdp_failed(why: CallError, program_fd: int, ifindex: int, flags: int, said: str | None) -> KernelError:
     name = _program_name(program_fd)
     mode = next((mode for mode, bit in uapi.XDP_MODE_FLAGS.items() if flags & bit), None)
-    raise attach_failed(
+    return attach_failed(
         f"attach of {name} to {interface(ifindex)}" + (f" in {mode} mode" if mode else ""),
-        first,
+        why,
         ifindex=ifindex,
         program=name,
         mode=mode,
-        extack=spoken(),
-    ) from first
+        extack=said,
+    )
 
 
 class Order(NamedTuple):

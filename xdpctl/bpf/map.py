@@ -159,59 +159,64 @@ class Map:
         self._elements: Elements | None = None
         self.name: str = lib().bpf_map__name(pointer).decode()
 
+    @property
+    def _at(self) -> int:
+        self._object.opened()  # or the pointer leads nowhere
+        return self._pointer
+
     def __repr__(self) -> str:
         return f"<Map {self.name} ({self.type})>"
 
     @property
     def type(self) -> str:
         """Name of its type (``hash``, ``devmap``)."""
-        return uapi.name_of(uapi.MAP_TYPES, lib().bpf_map__type(self._pointer))
+        return uapi.name_of(uapi.MAP_TYPES, lib().bpf_map__type(self._at))
 
     @property
     def key_size(self) -> int:
         """Bytes of a key."""
-        return int(lib().bpf_map__key_size(self._pointer))
+        return int(lib().bpf_map__key_size(self._at))
 
     @property
     def value_size(self) -> int:
         """Bytes of a value, of one CPU where it is per-CPU."""
-        return int(lib().bpf_map__value_size(self._pointer))
+        return int(lib().bpf_map__value_size(self._at))
 
     @property
     def max_entries(self) -> int:
         """Room; 0 must be set before load for most types."""
-        return int(lib().bpf_map__max_entries(self._pointer))
+        return int(lib().bpf_map__max_entries(self._at))
 
     @property
     def flags(self) -> int:
         """BPF_F_... it is made with."""
-        return int(lib().bpf_map__map_flags(self._pointer))
+        return int(lib().bpf_map__map_flags(self._at))
 
     @property
     def btf_key_type_id(self) -> int:
         """BTF type of the key in the object's BTF, 0: none."""
-        return int(lib().bpf_map__btf_key_type_id(self._pointer))
+        return int(lib().bpf_map__btf_key_type_id(self._at))
 
     @property
     def btf_value_type_id(self) -> int:
         """BTF type of the value in the object's BTF, 0: none."""
-        return int(lib().bpf_map__btf_value_type_id(self._pointer))
+        return int(lib().bpf_map__btf_value_type_id(self._at))
 
     @property
     def internal(self) -> bool:
         """Whether it is .data, .rodata, .bss or .kconfig."""
-        return bool(lib().bpf_map__is_internal(self._pointer))
+        return bool(lib().bpf_map__is_internal(self._at))
 
     @property
     def pin_path(self) -> Path | None:
         """Where loading pins it, or finds it pinned."""
-        path = lib().bpf_map__pin_path(self._pointer)
+        path = lib().bpf_map__pin_path(self._at)
         return Path(os.fsdecode(path)) if path else None
 
     @property
     def loaded(self) -> bool:
         """Whether it is in the kernel."""
-        return self._object.loaded and int(lib().bpf_map__fd(self._pointer)) >= 0
+        return self._object.loaded and int(lib().bpf_map__fd(self._at)) >= 0
 
     @property
     def fd(self) -> int:
@@ -220,7 +225,7 @@ class Map:
         Raises:
             ConfigError: it is not in the kernel.
         """
-        fd = int(lib().bpf_map__fd(self._pointer))
+        fd = int(lib().bpf_map__fd(self._at))
         # from libbpf 1.4 on a map has a placeholder descriptor before load
         if fd < 0 or not self._object.loaded:
             raise ConfigError(f"map {self.name} is not loaded")
@@ -228,7 +233,7 @@ class Map:
 
     def _set(self, function: str, *values: object) -> None:
         try:
-            getattr(lib(), function)(self._pointer, *values)
+            getattr(lib(), function)(self._at, *values)
         except CallError as why:
             raise MapError(
                 f"map {self.name}: {function} refused: {errno_text(why.code)}", errno=why.code
@@ -252,6 +257,10 @@ class Map:
         """Pin it there at load, or use the one pinned there already; None: no pin."""
         self._set("bpf_map__set_pin_path", os.fsencode(path) if path else None)
 
+    def set_ifindex(self, ifindex: int) -> None:
+        """Make it on this device, for a program that is offloaded to it."""
+        self._set("bpf_map__set_ifindex", ifindex)
+
     def set_inner(self, fd: int) -> None:
         """For a map of maps: the prototype of an inner map."""
         self._set("bpf_map__set_inner_map_fd", fd)
@@ -272,10 +281,10 @@ class Map:
         self._set("bpf_map__reuse_fd", fd)
 
     def initial_value(self) -> bytes:
-        """Copy of a .data, .rodata or .bss map's content before load.
+        """Copy of a .data, .rodata or .bss map's content before load; after it see `mapped`.
 
         Raises:
-            MapError: it is no such map.
+            MapError: it is no such map, or the object is loaded.
         """
         return memory.read(*self._initial())
 
@@ -294,15 +303,15 @@ class Map:
             MapError: they lie outside the map, it has no content, or the object is loaded.
         """
         where, size = self._initial()
-        if self._object.loaded:
-            raise MapError(f"map {self.name} is loaded: its initial value can't be set any more")
         if not 0 <= offset <= offset + len(value) <= size or (whole and len(value) != size):
             raise MapError(f"map {self.name} has {size} bytes, not {offset + len(value)}")
         memory.write(where + offset, value)
 
     def _initial(self) -> tuple[int, int]:
+        if self._object.loaded:
+            raise MapError(f"map {self.name} is loaded: it has no initial value any more")
         size = memory.Size(0)
-        where = lib().bpf_map__initial_value(self._pointer, size) if self.internal else None
+        where = lib().bpf_map__initial_value(self._at, size) if self.internal else None
         if not where:
             raise MapError(f"map {self.name} has no initial value: it is no .data, .rodata or .bss")
         return int(where), size.value
@@ -340,7 +349,7 @@ class Map:
     def elements(self) -> Elements:
         """Its keys and values."""
         if self._elements is None or self._elements.fd != self.fd:
-            kind = lib().bpf_map__type(self._pointer)
+            kind = lib().bpf_map__type(self._at)
             self._elements = Elements(self.fd, self.name, kind, self.key_size, self.value_size)
         return self._elements
 

@@ -57,6 +57,7 @@ def xdp_attach(ifindex: int, program_fd: int, flags: int = 0, *, expected_fd: in
                 ifindex=ifindex,
                 mode=mode,
                 extack=extack.from_log(lines),
+                needs=("CAP_NET_ADMIN",),
             ) from why
 
 
@@ -210,4 +211,6 @@ def tc_query(ifindex: int, hook: str, *, priority: int, handle: int) -> ClsactFi
 
 
 def _tc_failed(action: str, why: CallError, ifindex: int, lines: list[str]) -> KernelError:
-    return attach_failed(action, why, ifindex=ifindex, extack=extack.from_log(lines))
+    return attach_failed(
+        action, why, ifindex=ifindex, extack=extack.from_log(lines), needs=("CAP_NET_ADMIN",)
+    )

@@ -46,6 +46,7 @@ class Object:
         self.loaded = False
         self._tried = False
         self._pointer: int | None = pointer
+        self._close = lib().bpf_object__close  # __del__ may run when modules are gone
         self._verifier_log = verifier_log  # libbpf holds its address until the object is closed
         self.programs: Mapping[str, Program] = MappingProxyType(
             {
@@ -111,9 +112,14 @@ class Object:
     @property
     def btf_address(self) -> int | None:
         """Address of libbpf's ``struct btf`` of the object, valid while it is open; None: it has no BTF."""
-        return lib().bpf_object__btf(self._opened()) or None
+        return lib().bpf_object__btf(self.opened()) or None
 
-    def _opened(self) -> int:
+    def opened(self) -> int:
+        """Address of libbpf's ``struct bpf_object``.
+
+        Raises:
+            ConfigError: it is closed.
+        """
         if self._pointer is None:
             raise ConfigError(f"{self.path} is closed already")
         return self._pointer
@@ -150,7 +156,7 @@ class Object:
             UnsupportedError: this kernel lacks BTF, a kfunc, a program type.
             ObjectError: anything else libbpf refused.
         """
-        pointer = self._opened()
+        pointer = self.opened()
         if self._tried:
             raise ConfigError(f"{self.path} was loaded already; open it again")
         self._tried = True
@@ -170,7 +176,7 @@ class Object:
         pointer, self._pointer = getattr(self, "_pointer", None), None
         if pointer is not None:
             self.loaded = False
-            lib().bpf_object__close(pointer)
+            self._close(pointer)
 
 
 def _log_room() -> LazyBuffer:

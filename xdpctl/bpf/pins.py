@@ -114,16 +114,23 @@ def make_parents(path: Path) -> None:
 
 
 def pin(fd: int, path: Path) -> None:
-    """Pin the program, map or link behind `fd` at `path`; it must not exist yet.
+    """Pin the program, map or link behind `fd` at `path`, making the directories above; it must not exist yet.
 
     Raises:
         AttachError: something is pinned there already (EEXIST), or the kernel refused.
         UnsupportedError: no bpffs there.
         PrivilegeError: CAP_BPF or write permission is missing.
     """
-    make_parents(path)
+    where = os.fsencode(path)
     try:
-        lib().bpf_obj_pin(fd, os.fsencode(path))
+        try:
+            lib().bpf_obj_pin(fd, where)
+        except CallError as why:
+            # EPERM is also the answer where the directory is in no bpffs (bpf_obj_do_pin in kernel/bpf/inode.c)
+            if why.code not in {errno.ENOENT, errno.EPERM}:
+                raise
+            make_parents(path)
+            lib().bpf_obj_pin(fd, where)
     except CallError as why:
         if why.code == errno.EEXIST:
             raise AttachError(f"{path} is pinned already", errno=why.code, hint=f"rm {path}") from why
@@ -173,6 +180,9 @@ def _siblings(path: Path) -> list[str]:
 
 def unpin(path: Path) -> bool:
     """Remove a pin, and the directories above it up to `root` that are empty then.
+
+    A link that only the pin held detaches a moment later (an RCU grace period and a work queue): to be sure that it is
+    off, `Link.detach` it first.
 
     Returns:
         False where there was none.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 class TestRun(NamedTuple):
     """What BPF_PROG_TEST_RUN brought back."""
 
-    __test__ = False  # no test class, whatever pytest makes of its name
-
     retval: int
     """The program's return value (an XDP or TC action)."""
     data_out: bytes
@@ -51,33 +49,38 @@ class Program:
         self.name: str = lib().bpf_program__name(pointer).decode()
         self.section: str = lib().bpf_program__section_name(pointer).decode()
 
+    @property
+    def _at(self) -> int:
+        self._object.opened()  # or the pointer leads nowhere
+        return self._pointer
+
     def __repr__(self) -> str:
         return f"<Program {self.name} ({self.type}, section {self.section})>"
 
     @property
     def type(self) -> str:
         """Name of its type (``xdp``, ``sched_cls``); ``unspec`` where libbpf knows nothing from the section."""
-        return uapi.name_of(uapi.PROG_TYPES, lib().bpf_program__type(self._pointer))
+        return uapi.name_of(uapi.PROG_TYPES, lib().bpf_program__type(self._at))
 
     @property
     def expected_attach_type(self) -> int:
         """Attach type it is loaded for (uapi.XDP, TCX_INGRESS, ...); 0 is also "none"."""
-        return int(lib().bpf_program__expected_attach_type(self._pointer))
+        return int(lib().bpf_program__expected_attach_type(self._at))
 
     @property
     def flags(self) -> int:
         """BPF_F_XDP_HAS_FRAGS, BPF_F_SLEEPABLE, ... it is loaded with."""
-        return int(lib().bpf_program__flags(self._pointer))
+        return int(lib().bpf_program__flags(self._at))
 
     @property
     def autoload(self) -> bool:
         """Whether loading the object loads it."""
-        return bool(lib().bpf_program__autoload(self._pointer))
+        return bool(lib().bpf_program__autoload(self._at))
 
     @property
     def loaded(self) -> bool:
         """Whether it is in the kernel."""
-        return int(lib().bpf_program__fd(self._pointer)) >= 0
+        return int(lib().bpf_program__fd(self._at)) >= 0
 
     @property
     def fd(self) -> int:
@@ -86,7 +89,7 @@ class Program:
         Raises:
             ConfigError: it is not loaded.
         """
-        fd = int(lib().bpf_program__fd(self._pointer))
+        fd = int(lib().bpf_program__fd(self._at))
         if fd < 0:
             raise ConfigError(f"program {self.name} is not loaded")
         return fd
@@ -126,16 +129,15 @@ class Program:
     def set_ifindex(self, ifindex: int, *, offload: bool) -> None:
         """Bind to a device: offloaded to it, or only bound (metadata kfuncs, Linux 6.3).
 
-        Raises:
-            UnsupportedError: bound only, without BPF_F_XDP_DEV_BOUND_ONLY in the headers' libbpf.
+        Maps of an offloaded program must be on the device too: `Map.set_ifindex`.
         """
         if not offload:
             self.set_flags(self.flags | uapi.BPF_F_XDP_DEV_BOUND_ONLY)
-        lib().bpf_program__set_ifindex(self._pointer, ifindex)
+        lib().bpf_program__set_ifindex(self._at, ifindex)
 
     def _set(self, function: str, *values: int | bool | bytes) -> None:
         try:
-            getattr(lib(), function)(self._pointer, *values)
+            getattr(lib(), function)(self._at, *values)
         except CallError as why:
             raise ConfigError(f"program {self.name}: {function} refused: {errno_text(why.code)}") from why
 

@@ -6,8 +6,8 @@ import errno
 import re
 from typing import TYPE_CHECKING
 
-from xdpctl.bpf import verifier
-from xdpctl.bpf.failure import denied, lacks
+from xdpctl.bpf import features, verifier
+from xdpctl.bpf.failure import denied
 from xdpctl.errors import MapError, ObjectError, PrivilegeError, UnsupportedError, XdpctlError, errno_text
 from xdpctl.libbpf import uapi
 from xdpctl.libbpf.library import CallError, lib
@@ -23,11 +23,13 @@ _MAP_FAILED = re.compile(
     r"map '([^']+)': (failed to create.*|parameter mismatch|couldn't retrieve.*|failed to auto-pin.*)"
 )
 _KFUNC = re.compile(r"extern \((?:func|var) ksym\) '([^']+)': (not found in kernel or module BTFs|.*)")
-_KCONFIG = re.compile(r"extern (?:\(kcfg\) )?'?([A-Za-z0-9_]+)'?: .*not found")
+_KCONFIG = re.compile(r"extern '(CONFIG_\w+)' \(strong\): not resolved")
+_NO_TARGET = re.compile(r"prog '([^']+)': attach program FD is not set")
 _FUNCTION = re.compile(r"prog '([^']+)': failed to find kernel BTF type ID of '([^']+)'")
 _CORE = re.compile(r"prog '([^']+)': .*(?:relo|CO-RE).*")
 _NOISE = re.compile(
     r"failed to load object|failed to perform CO-RE relocations|Error in bpf_create_map_xattr.*Retrying"
+    r"|failed to prepare load attributes|prog '[^']+': failed to load: "
 )
 
 
@@ -91,6 +93,12 @@ def load_failed(owner: Object, why: CallError, lines: list[str], verifier_log: s
             needs=f"the kernel function {found[2]}",
             has="a kernel that has no BTF of such a function",
         )
+    if found := _find(_NO_TARGET, lines):
+        program = owner.programs.get(found[1])
+        return ObjectError(
+            f"program {found[1]} of {path.name} ({program.section if program else 'freplace'}) replaces a function of"
+            " another program, and it is not told of which"
+        )
     if any("failed to find valid kernel BTF" in line for line in lines):
         return UnsupportedError(
             path.name,
@@ -106,14 +114,28 @@ def load_failed(owner: Object, why: CallError, lines: list[str], verifier_log: s
 
 def _program_failed(owner: Object, name: str, why: CallError, log: str) -> XdpctlError:
     program = owner.programs.get(name)
-    if log.strip():
-        return verifier.rejected(name, owner.path, log, section=program.section if program else None)
+    # BTF that the kernel refused (no error by itself) leaves its own log in the same memory
+    if log.strip() and not log.startswith("magic: 0xeb9f"):
+        return verifier.rejected(
+            name,
+            owner.path,
+            log,
+            section=program.section if program else None,
+            truncated=why.code == errno.ENOSPC,
+        )
     kind = program.type if program else "unspec"
     action = f"load program {name} of {owner.path.name}"
     tracing = {"tracing", "kprobe", "raw_tracepoint", "tracepoint", "perf_event", "lsm"}
     lost = denied(action, why, "CAP_BPF", "CAP_PERFMON" if kind in tracing else "CAP_NET_ADMIN")
     if lost:
         return lost
+    if why.code == errno.EPERM and kind in {"tracing", "ext", "lsm"} and not features.probe("fentry"):
+        return UnsupportedError(
+            f"program {name} of {owner.path.name} ({program.section if program else kind})",
+            needs="a kernel with BPF trampolines (fentry, fexit, freplace, lsm)",
+            has="one that refuses them",
+            errno=why.code,
+        )
     if why.code == errno.EPERM:
         memlock = _memlock(action, why)
         if memlock:
@@ -139,11 +161,14 @@ def _program_failed(owner: Object, name: str, why: CallError, log: str) -> Xdpct
 
 
 def _memlock(action: str, why: CallError) -> PrivilegeError | None:
-    """EPERM with all capabilities and no verifier log: kernels before 5.11 charge BPF memory to RLIMIT_MEMLOCK."""
+    """EPERM with all capabilities and no verifier log: kernels before 5.11 charge BPF memory to RLIMIT_MEMLOCK.
+
+    libbpf raises the limit by itself, but may not be allowed to (CAP_SYS_RESOURCE).
+    """
     import resource
 
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or lacks("CAP_SYS_ADMIN"):
+    if soft == resource.RLIM_INFINITY or features.probe("memcg_accounting"):
         return None
     return PrivilegeError(
         action,
@@ -170,7 +195,9 @@ def _map_failed(owner: Object, found: re.Match[str], why: CallError) -> XdpctlEr
     if found[2].startswith("failed to auto-pin"):
         return MapError(f"{action} could not be pinned: {errno_text(why.code)}", errno=why.code)
     hint = None
-    if one is not None and one.max_entries == 0:
+    if one is not None and one.type in {"array_of_maps", "hash_of_maps"} and why.code == errno.EINVAL:
+        hint = "a map of maps needs its inner map: __array(values, struct { ... })"
+    elif one is not None and one.max_entries == 0:
         hint = f"it has max_entries = 0: --map {name}=max_entries=N"
     elif one is not None and why.code == errno.E2BIG:
         hint = f"{one.max_entries} entries are too many" + (

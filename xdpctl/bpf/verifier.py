@@ -19,9 +19,9 @@ _STATISTICS = re.compile(
     r"processed \d+ insns|verification time|stack depth|insns processed|max_states|peak_states|mark_read|total_states"
 )
 _TRACE = re.compile(
-    r"\d+: \(|\d+: R\d|\d+: safe|R\d+(_\w+)?=|from \d+ to \d+|; |;$|func#\d+ @\d+|Func#\d+ |caller:|callee:|arg#\d+ ="
-    r"|mark_precise:|last_idx|regs=|parent |fp-\d+|Live regs before insn:|propagating|\d+: \.|returning from callee"
-    r"|to caller at|Validating |\s*$"
+    r"\d+: \(|\d+: R\d|\d+: safe|\d+: \.|R\d+(_\w+)?=|from \d+ to \d+|; |;$|fp-\d+|\s*$"
+    r"|func#\d+ @\d+|Func#\d+ |Validating |caller:|callee:|returning from callee|to caller at"
+    r"|cur state:|old state:|mark_precise:|last_idx|regs=|parent |propagating|arg#\d+ =|Live regs before insn:"
 )
 _SOURCE = re.compile(r"; (?P<text>.*?)(?: @ (?P<file>[^@]+):(?P<line>\d+))?$")
 _INSTRUCTION = re.compile(r"(\d+): \(")
@@ -85,7 +85,9 @@ def keep(log: str, program: str) -> Path | None:
     return None
 
 
-def rejected(program: str, path: Path | None, log: str, *, section: str | None = None) -> VerifierError:
+def rejected(
+    program: str, path: Path | None, log: str, *, section: str | None = None, truncated: bool = False
+) -> VerifierError:
     """The error for a program that the verifier refused.
 
     Args:
@@ -93,6 +95,7 @@ def rejected(program: str, path: Path | None, log: str, *, section: str | None =
         path: the object file, whose BTF gives the source line where the kernel's log does not.
         log: the verifier's log, not empty.
         section: of the program.
+        truncated: whether the log was longer than the room for it; kernels before 6.4 keep its beginning.
     """
     why = telling(log)
     source = why.source
@@ -109,5 +112,7 @@ def rejected(program: str, path: Path | None, log: str, *, section: str | None =
         source=source,
         log=log,
         log_file=kept,
-        hint=f"the whole log is in {kept}" if kept else None,
+        hint=f"{'what there was room for of the log' if truncated else 'the whole log'} is in {kept}"
+        if kept
+        else None,
     )
