@@ -35,6 +35,12 @@ def ifindex(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
+        if len(name) > 15:  # SIOCGIFINDEX knows alternative names too, but none longer than a name may be
+            from xdpctl.netlink import rtnl
+
+            for link in rtnl.links():
+                if name in link.altnames:
+                    return link.ifindex
         raise NotFoundError("interface", name, known=names().values()) from error
 
 

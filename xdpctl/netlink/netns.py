@@ -19,6 +19,8 @@ RUN_NETNS = "/run/netns"
 """Where ``ip netns add`` binds names (iproute2's NETNS_RUN_DIR)."""
 
 _OWN = "/proc/thread-self/ns/net"
+_left: list[int] = []
+"""Open files of the namespaces that threads have left in `enter` and will return to."""
 
 
 class NetnsRef(NamedTuple):
@@ -154,6 +156,7 @@ def enter(where: NetnsRef | str | None) -> Iterator[NetnsRef]:
         from xdpctl.libbpf import libc
 
         back = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+        _left.append(back)
         try:
             try:
                 libc.setns(target, CLONE_NEWNET)
@@ -164,6 +167,7 @@ def enter(where: NetnsRef | str | None) -> Iterator[NetnsRef]:
             finally:
                 libc.setns(back, CLONE_NEWNET)
         finally:
+            _left.remove(back)
             os.close(back)
     finally:
         os.close(target)
@@ -194,6 +198,7 @@ def open_nsfs(ref: NetnsRef) -> int:
 
 
 def _other_paths(inode: int) -> Iterator[str]:
+    yield from (f"/proc/self/fd/{one}" for one in _left if os.fstat(one).st_ino == inode)
     yield from (one.path for one in _named() if one.inode == inode)
     yield from (path for found, path in _mounted() if found == inode)
     pid = _of_processes().get(inode)

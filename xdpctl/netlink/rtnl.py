@@ -6,6 +6,7 @@ Every function asks about the namespace that its socket, or the calling thread, 
 
 from __future__ import annotations
 
+import socket
 import struct
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -174,6 +175,7 @@ class RawLink(NamedTuple):
     operstate: str | None = None
     carrier: bool | None = None
     address: str | None = None
+    """Hardware address; of IP tunnels the local IP address."""
     permanent_address: str | None = None
     altnames: tuple[str, ...] = ()
     qdisc: str | None = None
@@ -257,7 +259,7 @@ def decode_link(data: bytes, start: int, end: int) -> RawLink:
         get("master"),
         OPERSTATES[operstate] if operstate is not None and operstate < len(OPERSTATES) else None,
         None if carrier is None else bool(carrier),
-        get("address"),
+        _address(get("address"), arphrd),
         get("permanent_address"),
         tuple(get("altnames", ())),
         get("qdisc"),
@@ -274,6 +276,18 @@ def decode_link(data: bytes, start: int, end: int) -> RawLink:
         get("parent_dev"),
         get("parent_bus"),
     )
+
+
+_IP_TUNNELS = frozenset({768, 769, 776, 778, 823})
+"""ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE: their hardware address is the local IP address."""
+
+
+def _address(found: str | None, arphrd: int) -> str | None:
+    if not found or arphrd not in _IP_TUNNELS:
+        return found or None
+    raw = bytes.fromhex(found.replace(":", ""))
+    family = {4: socket.AF_INET, 16: socket.AF_INET6}.get(len(raw))
+    return found if family is None else socket.inet_ntop(family, raw)
 
 
 def _xdp(found: dict[str, Any] | None) -> RawXdp:
