@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from xdpctl import __version__
+from xdpctl.cli.light import lighten
 from xdpctl.cli.main import COMMANDS
 
 
@@ -58,3 +59,9 @@ def root(
     Exit codes: 0 fine, 1 findings or drift, 2 usage or configuration, 3 compile, 4 object, 5 verifier,
     6 attach, 7 map, 8 netlink, 9 unsupported here, 10 not permitted, 74 output not written, 130 interrupted.
     """
+
+
+def run(arguments: list[str]) -> Any:
+    """Run one command; see `typer._click.core.Command.main` for what comes back and what is raised."""
+    lighten()
+    return app(args=arguments, prog_name="xdpctl", standalone_mode=False)
