@@ -33,7 +33,7 @@ from xdpctl.btf.types import (
 from xdpctl.errors import ObjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAGIC = 0xEB9F
 MAX_DEPTH = 32
@@ -195,6 +195,31 @@ class Btf:
                 if name_off in wanted and (not kinds or info >> 24 & 0x1F in kinds):
                     return self.type(self._first + index)
         return self.base.find(name, *kinds) if self.base is not None else None
+
+    def find_many(self, names: Iterable[str]) -> dict[str, list[Type]]:
+        """Every type of each of these names, flavors (``name___old``) included, in one pass over the types.
+
+        Names that no type has are missing in the answer; the base is not looked at.
+        """
+        wanted: dict[int, str] = {}
+        for name in names:
+            needle = b"\0" + name.encode("utf-8", "surrogateescape")
+            at = self._strings.find(needle)
+            while at >= 0:
+                rest = self._strings[at + len(needle) : at + len(needle) + 3]
+                if rest[:1] == b"\0" or rest == b"___":
+                    wanted[self.string_base + at + 1] = name
+                at = self._strings.find(needle, at + 1)
+        found: dict[str, list[Type]] = {}
+        if wanted:
+            unpack = struct.Struct(self.order + "I").unpack_from
+            for index, position in enumerate(self._offsets):
+                name_off = unpack(self._data, position)[0]
+                if name_off in wanted:
+                    of = self.type(self._first + index)
+                    if of is not None:
+                        found.setdefault(wanted[name_off], []).append(of)
+        return found
 
     def string_offsets(self, name: str) -> set[int]:
         """Every offset at which a string of this value starts (for split BTF, which names base strings)."""

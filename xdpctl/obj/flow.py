@@ -16,7 +16,7 @@ from xdpctl.obj.code import CALL, EXIT, LD_IMM64, PSEUDO_CALL
 from xdpctl.obj.helpers import HELPER_NUMBERS, helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from xdpctl.obj.code import Function, Instruction, Section
 
@@ -105,6 +105,8 @@ class CallSite:
 class Flow:
     """What following a program told."""
 
+    visited: set[tuple[str, int]] = field(default_factory=set)
+    """Section and index of each instruction that some path reaches."""
     calls: dict[tuple[str, int], CallSite] = field(default_factory=dict)
     """By section and instruction index."""
     returns: Value = frozenset()
@@ -120,20 +122,28 @@ class _TooMuch(Exception):  # noqa: N818 - a way out of the walk, no error
 class _Walk:
     sections: dict[str, Section]
     flow: Flow
+    frozen: Callable[[str, int, int], int | None] | None
     steps: int = 0
     returned: dict[tuple[str, int, tuple[Value, ...]], Value] = field(default_factory=dict)
 
 
-def analyse(sections: dict[str, Section], functions: Sequence[Function]) -> Flow:
+def analyse(
+    sections: dict[str, Section],
+    functions: Sequence[Function],
+    *,
+    frozen: Callable[[str, int, int], int | None] | None = None,
+) -> Flow:
     """Follow a program from its first instruction, with the context in r1.
 
     Args:
         sections: the object's code.
         functions: the program, and what it may call: callbacks among these, which no call instruction enters, are
             followed as well, with nothing known of their arguments.
+        frozen: (section, offset, size) -> value of read-only data, where branches on it are to be decided as the
+            verifier does; the section of an extern is ``extern NAME``.
     """
     flow = Flow()
-    walk = _Walk(sections, flow)
+    walk = _Walk(sections, flow, frozen)
     try:
         arguments: tuple[Value, ...] = (frozenset((Known("context"),)), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
         flow.returns = _function(walk, functions[0].section, functions[0].start, arguments, 0)
@@ -197,6 +207,7 @@ def _function(walk: _Walk, section: str, start: int, arguments: tuple[Value, ...
         state = before[at]
         while 0 <= at < len(code.instructions):  # else it falls off the end: the verifier's business
             walk.steps += 1
+            walk.flow.visited.add((section, at))
             if walk.steps > MAX_STEPS:
                 raise _TooMuch
             instruction = code.instructions[at]
@@ -262,7 +273,7 @@ def _step(
     if kind in (5, 6):
         return _jump(walk, code, at, one, state, depth)
     if kind == 1:
-        return [(at + 1, _with(state, one.dst, _load(state, one)))]
+        return [(at + 1, _with(state, one.dst, _load(walk, state, one)))]
     if kind in (2, 3):
         return [(at + 1, _store(state, one))]
     if one.opcode == LD_IMM64:
@@ -279,6 +290,8 @@ def _immediate(code: Section, at: int, one: Instruction) -> Value:
             return frozenset((Known("map", reference.name),))
         if reference.kind == "data":
             return frozenset((Known("data", reference.section, reference.offset),))
+        if reference.kind == "extern":
+            return frozenset((Known("data", f"extern {reference.name}"),))
         return UNKNOWN
     if one.src or at + 1 >= len(code.instructions):
         return UNKNOWN
@@ -386,7 +399,7 @@ def _fold(operation: int, first: int, second: int, *, wide: bool) -> Known:
     return Known("const", "", value & mask)
 
 
-def _load(state: State, one: Instruction) -> Value:
+def _load(walk: _Walk, state: State, one: Instruction) -> Value:
     if one.opcode & 0xE0 not in (0x60, 0x80):
         return UNKNOWN
     size = _SIZES[one.opcode & 0x18]
@@ -402,7 +415,13 @@ def _load(state: State, one: Instruction) -> Value:
                 return None  # never written, or not as a whole: it may be part of anything
             found |= slot[1]
         elif address.kind == "data":
-            found.add(Known("value", address.name, offset, size, address.indexed))
+            constant = None
+            if walk.frozen is not None and not address.indexed:
+                constant = walk.frozen(address.name, offset, size)
+            if constant is not None:
+                found.add(Known("const", "", constant))
+            else:
+                found.add(Known("value", address.name, offset, size, address.indexed))
         elif address.kind == "lookup":
             found.add(Known("entry", address.name, offset, size, address.indexed))
         elif address.kind == "context":
@@ -466,6 +485,9 @@ def _jump(
     if one.opcode == 0x06:  # gotol
         return [(at + 1 + one.imm, state)]
     target, operation = at + 1 + one.offset, one.opcode & 0xF0
+    taken = _decided(one, state)
+    if taken is not None:
+        return [(target if taken else at + 1, state)]
     if operation in (0x10, 0x50) and not one.opcode & 8 and one.opcode & 7 == 5:
         # equal (not equal) to a constant: on that way the register holds it
         held: Value = frozenset((Known("const", "", one.imm & U64),))
@@ -475,6 +497,40 @@ def _jump(
             return [(at + 1, state), (target, exact)]
         return [(at + 1, exact), (target, state)]
     return [(at + 1, state), (target, state)]
+
+
+def _decided(one: Instruction, state: State) -> bool | None:
+    """Whether a branch is taken, where both sides are constants."""
+    left = _constant(_register(state, one.dst))
+    right = _constant(_register(state, one.src)) if one.opcode & 8 else one.imm & U64
+    if left is None or right is None:
+        return None
+    bits = 64 if one.opcode & 7 == 5 else 32
+    mask = (1 << bits) - 1
+    left, right = left & mask, right & mask
+    signed_left = left - (1 << bits) if left >> (bits - 1) else left
+    signed_right = right - (1 << bits) if right >> (bits - 1) else right
+    return {
+        0x10: left == right,
+        0x20: left > right,
+        0x30: left >= right,
+        0x40: bool(left & right),
+        0x50: left != right,
+        0x60: signed_left > signed_right,
+        0x70: signed_left >= signed_right,
+        0xA0: left < right,
+        0xB0: left <= right,
+        0xC0: signed_left < signed_right,
+        0xD0: signed_left <= signed_right,
+    }.get(one.opcode & 0xF0)
+
+
+def _constant(value: Value) -> int | None:
+    if value is not None and len(value) == 1:
+        (known,) = value
+        if known.kind == "const":
+            return known.number
+    return None
 
 
 def _call(walk: _Walk, code: Section, at: int, one: Instruction, state: State, depth: int) -> State:

@@ -51,6 +51,30 @@ HELPERS = (
 # fmt: on
 """Index: the number in a call instruction; written without the ``bpf_`` that every one starts with."""
 
+# fmt: off
+GPL_ONLY = frozenset(
+    f"bpf_{name}"
+    for name in (
+        "check_mtu", "copy_from_user_task", "fib_lookup", "get_branch_snapshot", "get_current_task",
+        "get_current_task_btf", "get_func_ip", "get_stack", "get_stackid", "override_return",
+        "perf_event_output", "perf_event_read", "perf_event_read_value", "perf_prog_read_value",
+        "probe_read", "probe_read_kernel", "probe_read_kernel_str", "probe_read_str", "probe_read_user",
+        "probe_read_user_str", "probe_write_user", "rc_keydown", "rc_pointer_rel", "rc_repeat",
+        "read_branch_records", "seq_printf", "seq_printf_btf", "seq_write", "skb_output", "snprintf",
+        "task_pt_regs", "tcp_check_syncookie", "tcp_gen_syncookie", "tcp_raw_check_syncookie_ipv4",
+        "tcp_raw_check_syncookie_ipv6", "tcp_raw_gen_syncookie_ipv4", "tcp_raw_gen_syncookie_ipv6",
+        "timer_cancel", "timer_init", "timer_set_callback", "timer_start", "trace_printk",
+        "trace_vprintk", "xdp_output",
+    )
+)
+# fmt: on
+"""Helpers whose ``struct bpf_func_proto`` says gpl_only, in 6.1 to 6.18."""
+
+GPL_LICENSES = frozenset(
+    ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
+)
+"""What license_is_gpl_compatible() takes (include/linux/license.h)."""
+
 HELPER_NUMBERS = {f"bpf_{name}": number for number, name in enumerate(HELPERS) if number}
 
 

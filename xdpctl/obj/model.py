@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xdpctl.btf.ext import BtfExt
     from xdpctl.btf.parse import Btf
+    from xdpctl.obj.code import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class ObjProgram:
     """Instructions that libbpf patches from the kernel's BTF."""
     line: int | None = None
     """Line in `source`."""
+    start: int = 0
+    """Its first instruction in the section."""
+
+    @property
+    def rx_metadata(self) -> tuple[str, ...]:
+        """Kfuncs of the driver (bpf_xdp_metadata_rx_hash, ...): it loads only when bound to a device (6.3)."""
+        return tuple(one for one in self.kfuncs if one.startswith("bpf_xdp_metadata_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,19 @@ class ObjGlobal:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjExtern:
+    """Something that libbpf has to find in the kernel at load."""
+
+    name: str
+    kind: str
+    """kfunc, ksym (a kernel variable), kconfig, or unknown: no BTF describes it."""
+    weak: bool
+    """`__weak`: it may be missing; its address or value is 0 then."""
+    type: str | None = None
+    """C type of a variable; None for a function and for `extern const void`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One reason why the object would not load as it is."""
 
@@ -172,8 +194,13 @@ class ObjFile:
     core_relocations: int = 0
     flaws: tuple[Problem, ...] = ()
     """What libbpf refuses whatever the kernel: found while reading."""
+    externs: tuple[ObjExtern, ...] = ()
     btf: Btf | None = field(default=None, compare=False, repr=False)
     """The object's own types, for `obj.globals` and skeletons."""
+    ext: BtfExt | None = field(default=None, compare=False, repr=False)
+    """Its line info and CO-RE relocations."""
+    code: dict[str, Section] = field(default_factory=dict, compare=False, repr=False)
+    """Its instructions, by section."""
 
     def program(self, name: str) -> ObjProgram | None:
         """The program by its C function name."""

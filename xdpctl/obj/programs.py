@@ -110,9 +110,12 @@ def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjPr
     functions = code.reachable(shared.sections, function.section, function.start)
     uses = _uses(shared.sections, functions)
     flaws += [_bad_reference(function.name, one) for one in uses.bad.values()]
-    flow = redirects.analyse(
-        shared.sections, functions, program_type=means.type or None, variable=shared.variable
-    )
+    flow = redirects.NOTHING
+    # only what redirects, tail calls or may answer XDP_TX is worth following
+    if means.type in ("xdp", "ext", "") or not redirects.HELPERS.isdisjoint(uses.helpers):
+        flow = redirects.analyse(
+            shared.sections, functions, program_type=means.type or None, variable=shared.variable
+        )
     line = line_at(shared.ext, function.section, function.start)
     return ObjProgram(
         name=function.name,
@@ -132,12 +135,13 @@ def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjPr
         tail_calls=flow.tail_calls,
         redirects=tuple(_with_line(shared.ext, one) for one in flow.calls),
         attach_target=means.target,
-        returns_tx=flow.returns_tx,
+        returns_tx=flow.returns_tx if means.type in ("xdp", "ext", "") else False,
         adjusts=tuple(word for call, word in _ADJUSTS.items() if call in uses.helpers),
         autoload=not name.startswith("?"),
         hook=means.hook,
         core_relocations=_core_relocations(shared.ext, functions),
         line=line.line if line is not None else None,
+        start=function.start,
     )
 
 

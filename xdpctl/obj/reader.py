@@ -51,7 +51,8 @@ def _parse(data: bytes, path: Path, name: str) -> ObjFile:
     ext = btf_ext.parse(blob, btf) if blob and btf is not None else None
     table = maps.read(file, btf)
     found = variables.read(file, btf)
-    made, flaws = programs.read(code.read(file, table.at), btf, ext, found.globals)
+    sections = code.read(file, table.at)
+    made, flaws = programs.read(sections, btf, ext, found.globals)
     if not made and not flaws:
         raise ObjectError(
             f"{name} has no program",
@@ -78,7 +79,10 @@ def _parse(data: bytes, path: Path, name: str) -> ObjFile:
         byte_order="little" if file.order == "<" else "big",
         core_relocations=sum(len(rows) for rows in ext.relocations.values()) if ext is not None else 0,
         flaws=(*table.flaws, *flaws),
+        externs=variables.externs(file, btf),
         btf=btf,
+        ext=ext,
+        code=sections,
     )
 
 

@@ -55,6 +55,11 @@ class Redirects:
     """False: the program was too large to follow; every call is listed, its targets unknown."""
 
 
+NOTHING = Redirects((), (), None, True)
+"""Of a program that was not followed, since it calls none of `HELPERS`."""
+HELPERS = frozenset((*flow.REDIRECTS.values(), "bpf_tail_call"))
+
+
 def analyse(
     sections: dict[str, Section],
     functions: Sequence[Function],

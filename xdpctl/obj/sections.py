@@ -281,3 +281,18 @@ def type_names() -> list[str]:
     """What `from_type` takes, for messages and completion: program types and the section names of network hooks."""
     network = [row.pattern for row in SECTION_NAMES if row.type in ("xdp", "sched_cls")]
     return sorted({*network, *(name for name in PROGRAM_TYPE_NUMBERS if name != "unspec")})
+
+
+_TARGET_PREFIXES = {"tp_btf": "btf_trace_", "lsm": "bpf_lsm_", "lsm_cgroup": "bpf_lsm_", "iter": "bpf_iter_"}
+"""How libbpf's btf_get_kernel_prefix_kind names what BTF describes."""
+
+
+def attach_function(section: str) -> str | None:
+    """Name under which the kernel's BTF has the target of a section (``tp_btf/xdp_exception``: a typedef,
+    ``btf_trace_xdp_exception``); None: the section names none, or that of a program (freplace).
+    """
+    found = lookup(section)
+    if found is None or not found.attach_btf or found.target is None or found.type == "ext":
+        return None
+    kind = section.removeprefix("?").split("/", 1)[0].removesuffix(".s")
+    return _TARGET_PREFIXES.get(kind, "") + found.target

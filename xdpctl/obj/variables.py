@@ -15,8 +15,8 @@ from xdpctl.btf.types import Array, Composite, Enum, Float, Function, Int, Point
 from xdpctl.btf.values import decode, members
 from xdpctl.errors import ObjectError
 from xdpctl.obj.code import is_data
-from xdpctl.obj.elf import SHT_NOBITS, STB_LOCAL, STT_OBJECT
-from xdpctl.obj.model import ObjGlobal
+from xdpctl.obj.elf import SHN_UNDEF, SHT_NOBITS, STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_NOTYPE, STT_OBJECT
+from xdpctl.obj.model import ObjExtern, ObjGlobal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,6 +171,31 @@ def _extern(btf: Btf, variable: Variable) -> ObjGlobal:
     kind = kind_of(btf, variable.type)
     return ObjGlobal(
         variable.name, ".kconfig", spell(btf, variable.type), 0, size, None, kind, False, variable.type
+    )
+
+
+def externs(elf: Elf, btf: Btf | None) -> tuple[ObjExtern, ...]:
+    """What libbpf's bpf_object__collect_externs looks for: undefined symbols, described by BTF."""
+    described: dict[str, tuple[str, str | None]] = {}
+    for section in btf.of_kind(DATASEC) if btf is not None else ():
+        if btf is None or not isinstance(section, Section) or section.name not in (".kconfig", ".ksyms"):
+            continue
+        for one in section.variables:
+            named = btf.type(one.type)
+            if isinstance(named, Function):
+                described[named.name] = ("kfunc", None)
+            elif isinstance(named, Variable):
+                kind = "kconfig" if section.name == ".kconfig" else "ksym"
+                is_void = btf.resolve(named.type) is None
+                described[named.name] = (kind, None if is_void else spell(btf, named.type))
+    return tuple(
+        ObjExtern(symbol.name, kind, symbol.binding == STB_WEAK, type_)
+        for symbol in elf.symbols
+        if symbol.section == SHN_UNDEF
+        and symbol.binding in (STB_GLOBAL, STB_WEAK)
+        and symbol.type == STT_NOTYPE
+        and symbol.name
+        for kind, type_ in (described.get(symbol.name, ("unknown", None)),)
     )
 
 
