@@ -17,7 +17,7 @@ from xdpctl.errors import XdpctlError
 from xdpctl.lab.sandbox import Sandbox
 
 from . import attaching, redirecting, transmitting  # noqa: F401 - each registers its scenarios
-from .run import NONE_OFFERED, NOT_HERE, VERIFIED, Row, run
+from .run import NONE_OFFERED, NOT_HERE, VERIFIED, Row, run_together
 from .scenario import TABLE
 
 
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and totals there")
     parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name holds this")
     parser.add_argument("--truth", action="store_true", help="ask the kernel only, not doctor")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes that share the table (2)")
     parser.add_argument("--bad", action="store_true", help="print only what is off")
     asked = parser.parse_args()
     try:
@@ -71,10 +72,13 @@ def report(asked: argparse.Namespace) -> int:
     start = time.monotonic()
     rows = []
     print(f"    {'scenario':96}  {'predicted':44}  {'happened':34}  fixed")
-    for row in run((one for one in TABLE if asked.only in one.name), truth_only=asked.truth):
+    table = [one for one in TABLE if asked.only in one.name]
+    for row in run_together(table, asked.jobs, truth_only=asked.truth):
         rows.append(row)
         if not (asked.bad and row.good):
             print(line(row), flush=True)
+    order = {one.name: number for number, one in enumerate(table)}
+    rows.sort(key=lambda row: order[row.scenario])
     counts = totals(rows)
     seconds = time.monotonic() - start
     kernel = os.uname().release
