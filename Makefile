@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 export PATH := $(PATH):/usr/sbin:/sbin
+# tests and benches start xdpctl hundreds of times: it must find its bytecode, as it does for a user
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest

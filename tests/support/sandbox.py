@@ -33,7 +33,7 @@ class Sandbox:
     """Runs commands inside the held namespaces, in the project's folder, with .venv/bin first in PATH."""
 
     def __init__(self, holder: int) -> None:
-        self.join = ("nsenter", "--target", str(holder), "--mount", "--net", "--wdns", str(ROOT))
+        self.join = ("nsenter", "--target", str(holder), "--mount", "--net", f"--wdns={ROOT}")
 
     def run(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one line of shell; stdout and stderr come together, in the order written."""
