@@ -66,6 +66,9 @@ class XdpctlError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return self.message  # which grows where more is known: what was put back, the whole name
+
     def to_json(self) -> dict[str, Any]:
         """The error as the ``error`` object of ``--json`` output."""
         return {

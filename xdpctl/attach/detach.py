@@ -92,7 +92,7 @@ def detach(request: DetachRequest) -> Detached:
             )
         present = _present(found, ref, observer)
         chosen, notes = _choose(found, present, request, ref)
-        left = {one.program.id for one in chosen}
+        left = {one.program.id for one in chosen} | {one.program_id for one in stale}
         done: list[Attachment] = []
         with held_signals() as signals:
             try:

@@ -7,6 +7,7 @@ and say how things were when it was made; what counts is the link behind it, whi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import pins
@@ -14,7 +15,6 @@ from xdpctl.errors import XdpctlError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def maps_folder() -> Path:
 def link_pin(netns_inode: int, ifindex: int, interface: str, hook: str, link_id: int) -> Path:
     """Path of a link's pin; the link's id in it keeps it from ever being taken by a stale one."""
     name = f"{ifindex}-{pins.escaped(interface)}-{hook}-{link_id}"
-    return links_folder() / str(netns_inode) / name
+    return Path(f"{links_folder()}/{netns_inode}/{name}")  # at once: joining step by step shows with 128 interfaces
 
 
 def pinned_links() -> Iterator[PinnedLink]:

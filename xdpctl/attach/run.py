@@ -14,7 +14,7 @@ from xdpctl.attach.prepare import Prepared, prepare
 from xdpctl.attach.strategy import Loaded
 from xdpctl.attach.transaction import transaction
 from xdpctl.bpf import pins
-from xdpctl.errors import AttachError
+from xdpctl.errors import AttachError, errno_text
 from xdpctl.netlink import netns as namespaces
 
 if TYPE_CHECKING:
@@ -115,13 +115,25 @@ def _do(step: Step, loaded: Loaded, changes: Transaction, *, done: int) -> Chang
             return step.strategy.replace(loaded, step.target, step.old, changes)
         return step.strategy.attach(loaded, step.target, changes)
     except AttachError as error:
-        error.program = error.program or loaded.name
-        error.interface = error.interface or step.target.interface
+        if error.errno is not None and error.interface is not None:
+            error.message = _refusal(error, step, loaded)
+        error.program, error.interface = loaded.name, step.target.interface
         error.hint = error.hint or hints.hint(error, step.target)
         if done:
             others = "the interface before it is" if done == 1 else f"the {done} interfaces before it are"
             error.message += f"; {others} as before"
         raise
+
+
+def _refusal(error: AttachError, step: Step, loaded: Loaded) -> str:
+    """The kernel's refusal with whole names: it knows 15 characters of the program's, and no namespace."""
+    target = step.target
+    where = f"{target.where} in {error.mode} mode" if error.mode else f"{target.hook} of {target.where}"
+    what = f"attach {loaded.name} to {where}"
+    if step.old is not None:
+        what = f"put {loaded.name} in the place of {step.old.describe()} on {where}"
+    reason = [f"{error.extack}"] if error.extack else []
+    return ": ".join([f"can't {what}", *reason, errno_text(error.errno or 0)])
 
 
 def _attachment(step: Step, change: Change, loaded: Loaded) -> Attachment:

@@ -84,7 +84,7 @@ def detach(
         return
     for one in done.attachments:
         how = f"{one.mode} XDP" if one.hook == "xdp" else one.hook
-        print_line(f"{one.interface}: {how} without {one.program_name} now (program {one.program.id})")
+        print_line(f"{one.interface}: detached {one.program_name} (program {one.program.id}) from {how}")
     for path in done.stale:
         print_line(f"removed stale pin {path}")
     for path in done.map_pins:
