@@ -33,6 +33,7 @@ def totals(rows: list[Row]) -> dict[str, int]:
         "false_alarms": verdicts["false alarm"],
         "wrong_reasons": verdicts["wrong reason"],
         "undecided": verdicts["undecided"],
+        "one_end_silent": verdicts["one end silent"],
         "fixes": len(fixes),
         "fixes_verified": fixes.count(VERIFIED),
         "bad_advice": sum(len(row.advice) for row in rows),

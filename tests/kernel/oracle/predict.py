@@ -111,6 +111,31 @@ def predict(act: Act, ground: Ground) -> Prediction:
     return Prediction(tuple(judge(collect(netns="all"), intents_of(act, ground))))
 
 
+_OF_THE_PAIR = (
+    "redirect.veth-peer-napi",
+    "redirect.veth-stale-features",
+    "redirect.veth-peer-down",
+    "redirect.veth-queues",
+)
+
+
+def ends(act: Redirect, said: Prediction, ground: Ground) -> str:
+    """Asked about either end of the target's pair, doctor says the same as about the redirect; else what is off."""
+    target = ground.nics[act.target]
+    snapshot = collect(netns="all")
+    wanted = {one.id for one in said.findings if one.id in _OF_THE_PAIR}
+    for name in (act.target, target.wire):
+        nic = ground.nics[name]
+        ref = LinkRef(ground.spaces[nic.space].inode, nic.ifindex)
+        about = judge(snapshot, [intents.Health(ref, named=True)])
+        told = {
+            one.id for one in about if f"into {target.name}" in one.summary and one.status is not Status.OK
+        }
+        if told != wanted:
+            return f"asked about {name} doctor says {sorted(told)}, about the redirect {sorted(wanted)}"
+    return ""
+
+
 def shown(fix: Fix) -> str:
     """A step as a person would type it."""
     where = f"nsenter --net=/run/netns/{fix.netns} " if fix.netns else ""

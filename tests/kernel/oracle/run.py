@@ -11,9 +11,9 @@ from xdpctl.doctor.finding import Status
 from xdpctl.lab.watch import Watch
 
 from . import advice, predict
-from .acts import ETHERTYPE, Happened
+from .acts import ETHERTYPE, Act, Happened, Redirect
 from .bpf import Refused
-from .ground import Ground, NotHere
+from .ground import HIDDEN, Ground, NotHere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +28,7 @@ AGREES, MISS, FALSE_ALARM, WRONG_REASON, UNDECIDED = (
     "wrong reason",
     "undecided",
 )
+ONE_END_SILENT = "one end silent"
 NOT_HERE, NOT_ASKED = "not here", "not asked"
 VERIFIED, USELESS, NONE_OFFERED = "verified", "does not help", "none offered"
 
@@ -102,6 +103,9 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
             seconds=seconds,
         )
     verdict, note = compare(said, happened, undecidable=scenario.undecidable is not None)
+    if verdict == AGREES and _into_a_pair(scenario.act, ground):
+        note = predict.ends(scenario.act, said, ground)
+        verdict = ONE_END_SILENT if note else AGREES
     fixed, steps, off = "", said.fixes, ()
     if not happened.works and said.status is Status.FAIL:
         off = advice.check(scenario.act, said, ground, watch)
@@ -120,6 +124,14 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
         findings=tuple(finding.to_json() for finding in said.findings),
         seconds=round(time.monotonic() - start, 3),
     )
+
+
+def _into_a_pair(act: Act, ground: Ground) -> bool:
+    """A native redirect into a veth whose other end can be seen."""
+    if not isinstance(act, Redirect) or act.mode != "native":
+        return False
+    wire = ground.nics[act.target].wire
+    return wire is not None and ground.nics[wire].wire == act.target and ground.nics[wire].space != HIDDEN
 
 
 def verify(scenario: Scenario, ground: Ground, watch: Watch, said: Prediction) -> str:
