@@ -83,6 +83,9 @@ class MapInfo(Checked):
         ("btf_value_type_id", c_uint32),
         ("btf_vmlinux_id", c_uint32),
         ("map_extra", c_uint64),
+        ("hash", c_uint64),
+        ("hash_size", c_uint32),
+        ("_pad", c_uint32),
     ]
 
 

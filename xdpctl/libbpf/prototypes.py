@@ -28,7 +28,6 @@ Prototype = tuple[Result, Any, tuple[Any, ...], str]
 PROTOTYPES: dict[str, Prototype] = {
     # library
     "libbpf_version_string": (_V, _str, (), "1.0"),
-    "libbpf_set_memlock_rlim": (_E, _int, (_size,), "1.0"),
     "libbpf_num_possible_cpus": (_E, _int, (), "1.0"),
     "libbpf_prog_type_by_name": (_E, _int, (_str, _ptr, _ptr), "1.0"),
     "libbpf_attach_type_by_name": (_E, _int, (_str, _ptr), "1.0"),
