@@ -156,10 +156,11 @@ class Codec:
             if type(value) is not dict:
                 raise WrongError(f"an object expected, not {_kind(value)}")
             key = ""
-            made = {}
+            made: dict[Any, Any] = {}
             try:
                 for key, one in value.items():
-                    made[_number(key) if numbered else _text(key)] = each(one)
+                    name: str | int = _number(key) if numbered else _text(key)
+                    made[name] = each(one)
             except WrongError as error:
                 error.path.append(str(key))
                 raise
