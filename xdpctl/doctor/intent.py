@@ -82,6 +82,19 @@ class EmptySlot:
 
 
 @dataclass(frozen=True, slots=True)
+class UntoldTarget:
+    """A program redirects to where nothing but its runs can tell."""
+
+    source: LinkRef | None
+    program: str
+    target: str
+    """What feeds the target, in words: ``global out``, ``bpf_fib_lookup``."""
+    look: str
+    """What would tell it: an option to give, a place to look at."""
+    read_from: str = "the program's instructions"
+
+
+@dataclass(frozen=True, slots=True)
 class Transmit:
     """An XDP program on `link` returns XDP_TX."""
 
@@ -98,4 +111,4 @@ class Health:
     """The user named this link (then what merely could go wrong counts)."""
 
 
-Intent = AttachXdp | AttachTc | Redirect | EmptySlot | Transmit | Health
+Intent = AttachXdp | AttachTc | Redirect | EmptySlot | UntoldTarget | Transmit | Health

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Fix, Status
-from xdpctl.doctor.intent import EmptySlot, Redirect
+from xdpctl.doctor.intent import EmptySlot, Redirect, UntoldTarget
 from xdpctl.doctor.rules.case import (
     NDO_XMIT,
     NDO_XMIT_SG,
@@ -88,6 +88,12 @@ UNKNOWN_DRIVER = Mistake(
     "not known",
     ("kernel/bpf/devmap.c __xdp_enqueue()",),
 )
+UNTOLD = Mistake(
+    "redirect.target-not-told",
+    "A program redirects, but where to can't be told from its instructions and settings.",
+    "not known",
+    ("xdpctl obj/redirects.py",),
+)
 GENERIC_DROP = Mistake(
     "redirect.generic-driver-drop",
     "The target accepts a generic redirect and then drops every such frame.",
@@ -108,6 +114,7 @@ MISTAKES = (
     CPU_QUEUES,
     EMPTY_SLOT,
     UNKNOWN_DRIVER,
+    UNTOLD,
     GENERIC_DROP,
 )
 
@@ -450,6 +457,20 @@ def empty_slot(case: Case, intent: EmptySlot) -> Iterator[Finding]:
     )
 
 
+def untold(case: Case, intent: UntoldTarget) -> Iterator[Finding]:
+    """Where a redirect goes is known only to its runs."""
+    source = case.link(intent.source)
+    yield case.find(
+        UNTOLD,
+        Status.UNKNOWN,
+        source,
+        f"{intent.program} redirects to {intent.target}, which can't be told beforehand",
+        evidence=(Evidence(f"target: {intent.target}", intent.read_from),),
+        alternatives=(intent.look,),
+        **({} if source else {"interface": None}),
+    )
+
+
 RULES = (
     Rule((Redirect,), missing),
     Rule((Redirect,), not_ready),
@@ -459,4 +480,5 @@ RULES = (
     Rule((Redirect,), cpu_queues),
     Rule((Redirect,), generic_drop),
     Rule((EmptySlot,), empty_slot),
+    Rule((UntoldTarget,), untold),
 )
