@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 _PROGRAM_FAILED = re.compile(r"prog '([^']+)': BPF program load failed: (.*)")
 _NO_TYPE = re.compile(r"prog '([^']+)': missing BPF prog type, check ELF section name '([^']*)'")
-_MAP_FAILED = re.compile(
-    r"map '([^']+)': (failed to create.*|parameter mismatch|couldn't retrieve.*|failed to auto-pin.*)"
-)
+_MAP_FAILED = re.compile(r"map '([^']+)': (failed to create.*|failed to auto-pin.*)")
+_PIN_MISMATCH = re.compile(r"couldn't reuse pinned map at '([^']+)': parameter mismatch")
 _KFUNC = re.compile(r"extern \((?:func|var) ksym\) '([^']+)': (not found in kernel or module BTFs|.*)")
 _KCONFIG = re.compile(r"extern '(CONFIG_\w+)' \(strong\): not resolved")
 _NO_TARGET = re.compile(r"prog '([^']+)': attach program FD is not set")
@@ -74,6 +73,12 @@ def load_failed(owner: Object, why: CallError, lines: list[str], verifier_log: s
         )
     if found := _find(_PROGRAM_FAILED, lines):
         return _program_failed(owner, found[1], why, verifier_log)
+    if found := _find(_PIN_MISMATCH, lines):
+        return MapError(
+            f"a map of {path.name} differs in type or size from the one pinned at {found[1]}",
+            errno=why.code,
+            hint=f"rm {found[1]}, if nobody uses it",
+        )
     if found := _find(_MAP_FAILED, lines):
         return _map_failed(owner, found, why)
     lost = denied(f"load {path.name}", why, "CAP_BPF", "CAP_NET_ADMIN")
@@ -188,10 +193,6 @@ def _map_failed(owner: Object, found: re.Match[str], why: CallError) -> XdpctlEr
     memlock = _memlock(f"create {action}", why) if why.code == errno.EPERM else None
     if memlock:
         return memlock
-    if found[2].startswith("parameter mismatch"):
-        return MapError(
-            f"{action} does not fit the map pinned at {one.pin_path if one else 'its path'}", errno=why.code
-        )
     if found[2].startswith("failed to auto-pin"):
         return MapError(f"{action} could not be pinned: {errno_text(why.code)}", errno=why.code)
     hint = None
