@@ -94,7 +94,7 @@ class Codec:
 
     def _dataclass_encoder(self, kind: Any) -> Encode:
         hints = self._hints(kind)
-        plan = [(one.name, self.encoder(hints[one.name])) for one in dataclasses.fields(kind)]
+        plan = [(one.name, self.encoder(hints[one.name])) for one in dataclasses.fields(kind) if one.init]
 
         def encode(value: Any) -> dict[str, Any]:
             return {
@@ -173,6 +173,7 @@ class Codec:
         plan = [
             (one.name, self.decoder(hints[one.name]), _absent(one, hints[one.name]))
             for one in dataclasses.fields(kind)
+            if one.init
         ]
         missing = self.missing
 

@@ -344,20 +344,32 @@ class Snapshot:
     """net.core.bpf_jit_enable, kernel.unprivileged_bpf_disabled, ..."""
     problems: tuple[Problem, ...] = ()
     schema: int = SCHEMA
+    _links_by: dict[tuple[object, ...], list[Link]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Links by what they are asked for, made at the first question: rules ask for each of thousands of links."""
 
     def links(self) -> Iterator[Link]:
         """Every link of every namespace."""
         for namespace in self.namespaces:
             yield from namespace.links
 
+    def _by(self, *key: object) -> list[Link]:
+        found = self._links_by
+        if not found:
+            for one in self.links():
+                space = one.netns
+                found.setdefault(("ifindex", space, one.ifindex), []).append(one)
+                found.setdefault(("name", space, one.name), []).append(one)
+                if one.master:
+                    found.setdefault(("master", space, one.master), []).append(one)
+                if one.lower is not None and one.lower.netns is not None:
+                    found.setdefault(("lower", one.lower.netns, one.lower.ifindex), []).append(one)
+        return found.get(key, [])
+
     def link(self, ref: LinkRef | None) -> Link | None:
         """The link, or None where it was not observed."""
-        if ref is None:
-            return None
-        for namespace in self.namespaces:
-            if namespace.inode == ref.netns:
-                return next((one for one in namespace.links if one.ifindex == ref.ifindex), None)
-        return None
+        return next(iter(self._by("ifindex", ref.netns, ref.ifindex)), None) if ref is not None else None
 
     def namespace(self, inode: int) -> Namespace | None:
         """The namespace by inode."""
@@ -371,10 +383,7 @@ class Snapshot:
 
     def named(self, name: str, netns: int) -> Link | None:
         """The link called `name` in the namespace with inode `netns`."""
-        namespace = self.namespace(netns)
-        if namespace is None:
-            return None
-        return next((one for one in namespace.links if one.name == name), None)
+        return next(iter(self._by("name", netns, name)), None)
 
     def peer(self, link: Link) -> Link | None:
         """The other end of a pair, None where it was not observed."""
@@ -384,18 +393,14 @@ class Snapshot:
 
     def lowers(self, link: Link) -> tuple[Link, ...]:
         """Ports of a master and the device below a stacked one."""
-        below = [one for one in self.links() if one.netns == link.netns and one.master == link.ifindex]
+        below = list(self._by("master", link.netns, link.ifindex))
         if link.lower is not None and link.lower.netns is not None:
-            lower = self.link(LinkRef(link.lower.netns, link.lower.ifindex))
-            below += [lower] if lower else []
+            below += self._by("ifindex", link.lower.netns, link.lower.ifindex)
         return tuple(below)
 
     def uppers(self, link: Link) -> tuple[Link, ...]:
         """The master and every device stacked upon it, direct ones only."""
-        above = [
-            one
-            for one in self.links()
-            if one.lower is not None and one.lower.netns == link.netns and one.lower.ifindex == link.ifindex
-        ]
-        master = self.link(LinkRef(link.netns, link.master)) if link.master else None
-        return tuple(above + ([master] if master else []))
+        above = list(self._by("lower", link.netns, link.ifindex))
+        if link.master:
+            above += self._by("ifindex", link.netns, link.master)
+        return tuple(above)

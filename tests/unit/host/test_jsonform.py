@@ -32,7 +32,7 @@ def values_of(hint):
         return scalars[hint]
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint, localns={"Mapping": Mapping, **vars(model)})
-        fields = {one.name: values_of(hints[one.name]) for one in dataclasses.fields(hint)}
+        fields = {one.name: values_of(hints[one.name]) for one in dataclasses.fields(hint) if one.init}
         if hint is Snapshot:
             fields["schema"] = st.just(model.SCHEMA)
         return st.builds(hint, **fields)
