@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -70,7 +69,8 @@ def test_several_interfaces_share_one_loaded_object(world, compile_c):
     counting = compile_c(
         HEADER
         + """
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __type(key, int); __type(value, long); __uint(max_entries, 1); } hits SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __type(key, int); __type(value, long);
+         __uint(max_entries, 1); } hits SEC(".maps");
 SEC("xdp") int count(struct xdp_md *ctx) { int key = 0; return bpf_map_lookup_elem(&hits, &key) ? XDP_PASS : XDP_DROP; }
 """
     )
@@ -88,7 +88,7 @@ def test_when_the_third_of_five_refuses_none_stays(world, passing, dropping):
         world.veth(f"v{number}", f"w{number}", netns_a=inside, netns_b=inside)
     world.ip("link add br2 type bridge", inside)
     names = ("v0", "v1", "br2", "v3", "v4")
-    with pytest.raises(AttachError, match="br2.*the 2 interfaces before it are as before") as refused:
+    with pytest.raises(AttachError, match=r"br2.*the 2 interfaces before it are as before") as refused:
         attach(passing, *names, netns=inside)
     assert refused.value.extack == "Underlying driver does not support XDP in native mode"
     assert agree(world, inside) == []
@@ -203,7 +203,7 @@ def test_foreign_programs_are_detached_only_on_request(world, pair, dropping):
 def test_a_dispatcher_is_never_replaced(world, pair, passing, compile_c):
     dispatcher = compile_c(xdp("xdp_dispatcher"))
     world.ip(f"link set dev va xdpdrv obj {dispatcher} sec xdp", pair)
-    with pytest.raises(AttachError, match="dispatcher of libxdp or bpfman.*never replaced") as refused:
+    with pytest.raises(AttachError, match=r"dispatcher of libxdp or bpfman.*never replaced") as refused:
         attach(passing, "va", netns=pair, replace=True)
     assert "xdp-loader unload va --all" in refused.value.hint
     assert programs_of(pair, "va") == ["xdp_dispatcher"]
@@ -298,7 +298,7 @@ def test_a_map_is_sized_or_taken_from_a_pin(world, pair, compile_c):
     with pytest.raises(NotFoundError, match="nosuch"):
         attach(unsized, "va", netns=pair, replace=True, maps=(MapSetting("seen", pin="nosuch"),))
     detach("va", "vb", netns=pair)
-    os.unlink("/sys/fs/bpf/mine")
+    Path("/sys/fs/bpf/mine").unlink()
     assert nothing_left()
 
 

@@ -92,6 +92,10 @@ def _find(obj: Object, request: AttachRequest) -> Candidate:
     candidates = [_meaning(one, None) for one in obj.programs.values()]
     wanted = _wanted_hooks(request)
     fitting = [one for one in candidates if set(one.hooks) & wanted]
+    if not fitting and request.hook in DIRECTIONS:
+        fitting = [
+            one for one in candidates if one.type == "sched_cls"
+        ]  # the user may overrule the section's name
     if given is not None:
         untold = [one for one in candidates if one.type is None]
         fitting = [one for one in fitting if one.type == given.type] or untold or fitting

@@ -6,6 +6,7 @@ newest runs first; here they are always given, and a new program goes last unles
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from xdpctl.attach.strategy import Change
 from xdpctl.attach.tcx import find_anchor
 from xdpctl.bpf import net
 from xdpctl.bpf.program import program_by_id
-from xdpctl.errors import AttachError
+from xdpctl.errors import AttachError, NetlinkError
 from xdpctl.netlink import tc, wire
 
 if TYPE_CHECKING:
@@ -30,14 +31,21 @@ STEP = 100
 HIGHEST = 0xFFFF
 
 
-def priority(position: Position | None, present: Sequence[Attachment], target: Target) -> int:
+def priority(
+    position: Position | None, taken: Sequence[int], present: Sequence[Attachment], target: Target
+) -> int:
     """A free priority for a position among the filters of a hook.
+
+    Args:
+        position: what was asked.
+        taken: priorities of all filters, ascending.
+        present: the bpf filters among them.
+        target: for messages.
 
     Raises:
         AttachError: there is no number left at that place.
         NotFoundError: the program to go before or after is not there.
     """
-    taken = sorted({one.priority for one in present if one.priority is not None})
     place = position.place if position is not None else "last"
     low, high = 0, HIGHEST + 1
     if place == "last":
@@ -108,7 +116,7 @@ class Clsact:
                 handle=old.handle or 0,
             )
         except AttachError as error:
-            if error.errno != 2:  # ENOENT: gone meanwhile
+            if error.errno != errno.ENOENT:  # gone meanwhile
                 raise
         if runstate.made_clsact(old.netns_inode, old.ifindex) and _destroy_if_empty(old.ifindex):
             runstate.unmark_clsact(old.netns_inode, old.ifindex)
@@ -127,12 +135,32 @@ def _exchange(old: Attachment, new_fd: int) -> None:
     )
 
 
-def _destroy_if_empty(ifindex: int) -> bool:
-    """Remove clsact where no filter of anybody, of any kind, is left on it; whether it was."""
+def priorities(ifindex: int, direction: str) -> list[int]:
+    """Priorities that filters of any kind, anybody's, have on a clsact hook; none where there is no clsact.
+
+    Raises:
+        NetlinkError: the kernel does not list them.
+    """
+    parent = {"ingress": tc.TC_H_CLSACT_INGRESS, "egress": tc.TC_H_CLSACT_EGRESS}[direction]
+    asked = struct.pack("=BxxxiIII", 0, ifindex, 0, parent, 0)  # struct tcmsg
     with wire.Socket(wire.NETLINK_ROUTE) as sock:
-        for parent in (tc.TC_H_CLSACT_INGRESS, tc.TC_H_CLSACT_EGRESS):
-            asked = struct.pack("=BxxxiIII", 0, ifindex, 0, parent, 0)  # struct tcmsg
-            if sock.dump(tc.RTM_GETTFILTER, asked, what=f"listing filters of link {ifindex}"):
-                return False
+        try:
+            answers = sock.dump(
+                tc.RTM_GETTFILTER, asked, what=f"listing {direction} filters of link {ifindex}"
+            )
+        except NetlinkError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):  # no qdisc to hang filters on
+                return []
+            raise
+    # tcm_info carries the priority in its upper half
+    return sorted(
+        {struct.unpack_from("=I", data, start + 16)[0] >> 16 for data, start, _end in answers} - {0}
+    )
+
+
+def _destroy_if_empty(ifindex: int) -> bool:
+    """Remove clsact where no filter is left on it; whether it was."""
+    if any(priorities(ifindex, direction) for direction in ("ingress", "egress")):
+        return False
     net.tc_hook_destroy(ifindex)
     return True

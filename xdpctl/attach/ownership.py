@@ -47,7 +47,9 @@ def maps_folder() -> Path:
 def link_pin(netns_inode: int, ifindex: int, interface: str, hook: str, link_id: int) -> Path:
     """Path of a link's pin; the link's id in it keeps it from ever being taken by a stale one."""
     name = f"{ifindex}-{pins.escaped(interface)}-{hook}-{link_id}"
-    return Path(f"{links_folder()}/{netns_inode}/{name}")  # at once: joining step by step shows with 128 interfaces
+    return Path(
+        f"{links_folder()}/{netns_inode}/{name}"
+    )  # at once: joining step by step shows with 128 interfaces
 
 
 def pinned_links() -> Iterator[PinnedLink]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.attach import conflicts, ownership
 from xdpctl.attach.choose import choose
-from xdpctl.attach.clsact import Clsact, priority
+from xdpctl.attach.clsact import Clsact, priorities, priority
 from xdpctl.attach.netkit import HOOKS as NETKIT_HOOKS
 from xdpctl.attach.netkit import Netkit
 from xdpctl.attach.observe import Observer
@@ -235,7 +235,8 @@ def _tc_step(
     if via == "clsact":
         present = list(observer.clsact(raw, ref, (direction,)))
         old = conflicts.tc(target, present, request, program)
-        place = {} if old else {raw.ifindex: priority(request.position, present, target)}
+        taken = priorities(raw.ifindex, direction)
+        place = {} if old else {raw.ifindex: priority(request.position, taken, present, target)}
         return Step(target, Clsact(place), old)
     old = conflicts.tc(target, present, request, program)
     at = {} if old else {raw.ifindex: order(request.position, present, target)}
