@@ -6,10 +6,11 @@ shown by its own run, and .ci/run calls it), and ``make demo``, which has a test
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from console import SKIP, disagreement, steps
+from console import SKIP, disagreement, other_shape, steps
 from sandbox import ROOT, sandbox
 
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,6 +44,8 @@ def test_a_shown_command_does_what_the_page_says(path: Path, step, boxes):
     assert "Traceback" not in done.stdout
     wrong = disagreement(step.shown, done.stdout)
     assert wrong is None, wrong
+    if step.example is not None:
+        assert other_shape(step.example, json.loads(done.stdout)) is None
 
 
 @pytest.mark.kernel

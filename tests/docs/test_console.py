@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console import disagreement, steps
+from console import disagreement, other_shape, shorten, steps
 
 PAGE = """
 text
@@ -43,3 +43,16 @@ def test_dots_stand_for_any_lines():
     assert disagreement(["a", "...", "d"], "a\nb\nc\nd\n") is None
     assert disagreement(["a", "..."], "a\nb\n") is None
     assert disagreement(["...", "e"], "a\nb\n") is not None
+
+
+def test_an_example_belongs_to_the_command_before_it():
+    (step,) = steps('```console\n$ x --json\n```\n\n```json\n{"a": [1]}\n```\n')
+    assert step.example == {"a": [1]}
+
+
+def test_examples_differ_by_keys_not_by_values():
+    assert other_shape({"a": [{"b": 1}]}, {"a": [{"b": 2}, {"b": 3}]}) is None
+    assert other_shape({"a": None}, {"a": {"b": 1}}) is None
+    assert other_shape({"a": [{"b": 1}]}, {"a": [{"c": 1}]}) is not None
+    assert other_shape({"a": 1}, {"a": "1"}) is not None
+    assert shorten({"a": [1, 2], "b": {"c": [[3, 4]]}}) == {"a": [1], "b": {"c": [[3]]}}

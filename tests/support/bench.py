@@ -49,7 +49,9 @@ class Measured:
         return [self.what, ours, self.peer, peer, f"{self.ratio:.2f}", f"{self.limit:.2f}"]
 
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's xdpctl finds its bytecode, as typer's always is there
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # a user's xdpctl finds its bytecode, as typer's always is there
 
 MEASURED: list[Measured] = []
 SERIES: dict[str, list[tuple[float, float]]] = {}

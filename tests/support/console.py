@@ -2,17 +2,20 @@
 
 A block is lines as a terminal shows them: ``$ command`` (a trailing backslash goes on in the next line), then
 output. ``$ echo $?`` and a number after a command say how it ends; otherwise it ends with 0. Numbers and
-hexadecimal identifiers in output stand for any others, ``...`` for any lines.
+hexadecimal identifiers in output stand for any others, ``...`` for any lines. A ```json block right behind a console
+block is an example of what its last command prints: the keys must be the same, values may differ.
 
 ``python tests/support/console.py FILE ...`` runs the blocks and writes what really came back into the files.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 EXIT_CODE = "echo $?"
 HEX = re.compile(r"\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b")
@@ -30,14 +33,23 @@ class Step:
     exit_code: int = 0
     end: int = 0
     """Line number after the last line shown."""
+    example: Any = None
+    """The ```json block behind the command's block, parsed."""
+    example_lines: tuple[int, int] = (0, 0)
+    """Line numbers of its first line and of its closing fence."""
 
 
 def steps(text: str) -> list[Step]:
     """Every command of every console block, in order; exit codes are folded into the command they follow."""
     found: list[Step] = []
     inside = continued = False
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         if line.startswith("```"):
+            if inside and lines[number : number + 2] == ["", "```json"]:
+                end = lines.index("```", number + 2)
+                found[-1].example = json.loads("\n".join(lines[number + 2 : end]))
+                found[-1].example_lines = (number + 3, end + 1)
             inside = line.strip() == "```console"
             continued = False
         elif not inside:
@@ -87,6 +99,34 @@ def disagreement(shown: list[str], printed: str) -> str | None:
     return None
 
 
+def other_shape(example: Any, printed: Any, where: str = "") -> str | None:
+    """Where the keys of an example and of what was printed differ, or None; null may stand for anything."""
+    if example is None or printed is None:
+        return None
+    if type(example) is not type(printed):
+        return f"{where or 'the whole'}: {type(example).__name__} in the example, {type(printed).__name__} printed"
+    if isinstance(example, dict):
+        if set(example) != set(printed):
+            return f"{where or 'the whole'}: {sorted(set(example) ^ set(printed))} only on one side"
+        pairs = [(f"{where}.{key}", example[key], printed[key]) for key in example]
+    elif isinstance(example, list) and example:
+        if not printed:
+            return f"{where}: nothing printed"
+        pairs = [(f"{where}[]", example[0], printed[0])]
+    else:
+        return None
+    return next((told for at, one, other in pairs if (told := other_shape(one, other, at))), None)
+
+
+def shorten(value: Any) -> Any:
+    """A JSON value with one element a list: the example of a shape."""
+    if isinstance(value, dict):
+        return {key: shorten(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shorten(one) for one in value[:1]]
+    return value
+
+
 def rewrite(path: Path, skip: dict[str, str]) -> None:
     """Run a file's blocks and put real output where output without ``...`` is shown."""
     from sandbox import sandbox
@@ -96,6 +136,9 @@ def rewrite(path: Path, skip: dict[str, str]) -> None:
     with sandbox() as box:
         ran = [(step, box.run(step.command)) for step in steps(text) if step.command not in skip]
     for step, done in reversed(ran):
+        if step.example is not None:
+            first, end = step.example_lines
+            lines[first - 1 : end - 1] = json.dumps(shorten(json.loads(done.stdout)), indent=2).splitlines()
         if done.returncode != step.exit_code:
             sys.exit(f"{path}:{step.line}: {step.command}: ended {done.returncode}\n{done.stdout}")
         if step.shown and "..." not in (line.strip() for line in step.shown):
