@@ -83,7 +83,7 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
         NotFoundError: a setting or --redirect-to names what isn't there.
     """
     program = wish.program
-    targets = [_named(snapshot, link, name) for name in wish.redirect_to]
+    targets = [named(snapshot, link, name) for name in wish.redirect_to]
     if wish.hook in ("ingress", "egress"):
         via = wish.via if wish.via in ("tcx", "clsact", "netkit") else "tcx"
         return [AttachTc(link.ref, wish.hook, program.name, via, wish.replace)]
@@ -111,7 +111,7 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
     from xdpctl.obj import globals as variables
 
     def ifindex(name: str) -> int:
-        return _named(snapshot, link, name).ifindex
+        return named(snapshot, link, name).ifindex
 
     settings = variables.parse_all(wish.obj, list(wish.settings), ifindex=ifindex)
     for call in program.redirects:
@@ -123,7 +123,12 @@ def _by_map(program: ObjProgram) -> bool:
     return any(one.helper == "bpf_redirect_map" for one in program.redirects)
 
 
-def _named(snapshot: Snapshot, link: Link, name: str) -> Link:
+def named(snapshot: Snapshot, link: Link, name: str) -> Link:
+    """The interface called `name` in the namespace of `link`, where its redirects are looked up.
+
+    Raises:
+        NotFoundError: there is none.
+    """
     found = snapshot.named(name, link.netns)
     if found is None:
         space = snapshot.namespace(link.netns)

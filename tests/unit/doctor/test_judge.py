@@ -158,7 +158,14 @@ def test_judge_answers_whatever_the_snapshot_holds(snapshot, wanted):
 def test_ids_are_unique_and_tell_where_they_belong():
     ids = [one.id for one in MISTAKES]
     assert len(ids) == len(set(ids))
-    assert {one.split(".")[0] for one in ids} == {"attach", "redirect", "transmit", "qdisc", "environment"}
+    assert {one.split(".")[0] for one in ids} == {
+        "attach",
+        "redirect",
+        "transmit",
+        "qdisc",
+        "environment",
+        "link",
+    }
 
 
 def test_a_healthy_machine_is_silent(machine):

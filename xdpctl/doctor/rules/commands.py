@@ -26,6 +26,11 @@ def mtu(case: Case, link: Link, wanted: int) -> Fix:
     return case.fix(link, *command, str(wanted), inverse=(*command, str(link.mtu)), flaps=flaps)
 
 
+def larger_mtu(case: Case, link: Link, wanted: int) -> tuple[Fix, ...]:
+    """The same where the device allows so large an MTU; nothing where it doesn't."""
+    return (mtu(case, link, wanted),) if wanted <= (link.max_mtu or 65535) else ()
+
+
 def feature(case: Case, link: Link, *settings: tuple[str, str], flaps: bool = False) -> Fix:
     """`ethtool -K` with (name, on|off) pairs."""
     command = ("ethtool", "-K", link.name)

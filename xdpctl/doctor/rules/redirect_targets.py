@@ -21,7 +21,7 @@ from xdpctl.doctor.rules.case import (
     forward_limit,
     has_native,
 )
-from xdpctl.doctor.rules.commands import channels, mtu, pass_program, up
+from xdpctl.doctor.rules.commands import channels, larger_mtu, pass_program, up
 from xdpctl.doctor.rules.geometry import XDP_PACKET_HEADROOM, geometry
 from xdpctl.doctor.rules.target_drivers import NEVER, PROGRAM, TARGETS
 
@@ -212,7 +212,7 @@ def too_long(case: Case, intent: Redirect) -> Iterator[Finding]:
             Evidence(f"MTU {target.mtu}, so at most {limit} bytes are forwarded", "RTM_GETLINK IFLA_MTU"),
             Evidence(f"frames may be {longest} bytes long", read),
         ),
-        fix=(mtu(case, target, longest - 14),),
+        fix=larger_mtu(case, target, longest - 14),
     )
 
 

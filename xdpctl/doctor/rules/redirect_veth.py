@@ -25,7 +25,7 @@ from xdpctl.doctor.rules.case import (
     hard_header_len,
     has_native,
 )
-from xdpctl.doctor.rules.commands import channels, mtu, pass_program, up
+from xdpctl.doctor.rules.commands import channels, larger_mtu, pass_program, up
 from xdpctl.doctor.rules.geometry import geometry
 
 if TYPE_CHECKING:
@@ -395,7 +395,7 @@ def _peer_mtu(case: Case, intent: Redirect, target: Link, source: Link | None) -
                 f"frames may be {longest} bytes long", "the intent" if certain else "the source's IFLA_MTU"
             ),
         ),
-        fix=(mtu(case, peer, longest - 14),),
+        fix=larger_mtu(case, peer, longest - 14),
     )
 
 
@@ -471,18 +471,15 @@ def health(case: Case, intent: Health) -> Iterator[Finding]:
     if link is None or link.kind != "veth":
         return
     peer = case.peer(link)
+    other = trouble(case, peer) if intent.named and peer is not None else None
+    if other is not None and peer is not None:  # what is wrong at this end comes first
+        summary = _sentence(case, peer, _seen_from_peer(case, link, other))
+        yield _finding(case, link, other, summary, _matters(case, intent, other, peer, link))
     what = trouble(case, link)
     if what is not None and (intent.named or what.status is Status.FAIL):
         yield _finding(
             case, link, what, _sentence(case, link, what), _matters(case, intent, what, link, peer)
         )
-    if not intent.named or peer is None:
-        return
-    other = trouble(case, peer)
-    if other is None:
-        return
-    summary = _sentence(case, peer, _seen_from_peer(case, link, other))
-    yield _finding(case, link, other, summary, _matters(case, intent, other, peer, link))
 
 
 def _matters(case: Case, intent: Health, what: Trouble, target: Link, partner: Link | None) -> Status:

@@ -19,14 +19,14 @@ from xdpctl.doctor.rules import (
     redirect_veth,
     tun,
 )
-from xdpctl.doctor.rules.case import Case
+from xdpctl.doctor.rules.case import Case, Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xdpctl.doctor.finding import Finding
     from xdpctl.doctor.intent import Intent
-    from xdpctl.doctor.rules.case import Mistake, Rule
+    from xdpctl.doctor.rules.case import Rule
     from xdpctl.host.model import Snapshot
 
 SUBJECTS = (
@@ -44,7 +44,9 @@ SUBJECTS = (
 """In the order in which the kernel makes its checks, so that the first failure is the one it answers with."""
 
 RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
-MISTAKES: tuple[Mistake, ...] = tuple(one for subject in SUBJECTS for one in subject.MISTAKES)
+FINE = Mistake("link.ok", "Nothing stands against what was asked of the link.", "none", ())
+"""Not a mistake, but a finding: diagnose gives it for links that were named."""
+MISTAKES: tuple[Mistake, ...] = (*(one for subject in SUBJECTS for one in subject.MISTAKES), FINE)
 
 _SEVERITY = {Status.FAIL: 0, Status.UNKNOWN: 1, Status.WARN: 2, Status.OK: 3}
 _REDIRECT_ORDER = {"EINVAL": 0, "EOPNOTSUPP": 1, "ENETDOWN": 2, "EMSGSIZE": 3}
