@@ -107,9 +107,9 @@ def _namespaces(
         wanted = netns.discover(include_processes=True)
         hidden = netns.hidden_processes()
         if hidden:
-            problems.append(
-                Problem("network namespaces", f"{hidden} processes' can't be looked at, needs CAP_SYS_PTRACE")
-            )
+            who = "1 process does" if hidden == 1 else f"{hidden} processes do"
+            lacking = "" if "CAP_SYS_PTRACE" in machine.caller().capabilities else " (needs CAP_SYS_PTRACE)"
+            problems.append(Problem("network namespaces", f"{who} not let theirs be seen{lacking}"))
     else:
         wanted = [netns.find(which)]
     observed: list[Observed] = []
