@@ -68,6 +68,7 @@ def steps(text: str) -> list[Step]:
     for step in found:
         if step.command == EXIT_CODE:
             folded[-1].exit_code = int(step.shown[0])
+            folded[-1].example, folded[-1].example_lines = step.example, step.example_lines
         else:
             folded.append(step)
     return folded
@@ -136,11 +137,11 @@ def rewrite(path: Path, skip: dict[str, str]) -> None:
     with sandbox() as box:
         ran = [(step, box.run(step.command)) for step in steps(text) if step.command not in skip]
     for step, done in reversed(ran):
+        if done.returncode != step.exit_code:
+            sys.exit(f"{path}:{step.line}: {step.command}: ended {done.returncode}\n{done.stdout}")
         if step.example is not None:
             first, end = step.example_lines
             lines[first - 1 : end - 1] = json.dumps(shorten(json.loads(done.stdout)), indent=2).splitlines()
-        if done.returncode != step.exit_code:
-            sys.exit(f"{path}:{step.line}: {step.command}: ended {done.returncode}\n{done.stdout}")
         if step.shown and "..." not in (line.strip() for line in step.shown):
             lines[step.end - 1 - len(step.shown) : step.end - 1] = done.stdout.rstrip("\n").splitlines()
     path.write_text("\n".join(lines) + "\n")

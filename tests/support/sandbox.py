@@ -1,5 +1,7 @@
 """Commands in namespaces of their own: a process holds private mounts and an empty network, commands join it.
 
+It holds a PID namespace too, so that nothing sees the network namespaces of other processes.
+
 Unlike the kernel tests' fixture this leaves the pytest process where it is, and its /sys belongs to the new
 network namespace, as on a machine of its own. All ends with the holder, named namespaces and pins included.
 """
@@ -33,7 +35,7 @@ class Sandbox:
     """Runs commands inside the held namespaces, in the project's folder, with .venv/bin first in PATH."""
 
     def __init__(self, holder: int) -> None:
-        self.join = ("nsenter", "--target", str(holder), "--mount", "--net", f"--wdns={ROOT}")
+        self.join = ("nsenter", "--target", str(holder), "--mount", "--net", "--pid", f"--wdns={ROOT}")
 
     def run(self, command: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one line of shell; stdout and stderr come together, in the order written."""
@@ -57,7 +59,7 @@ class Sandbox:
 def sandbox() -> Iterator[Sandbox]:
     """Namespaces with an lo that is up, a bpffs, and nothing else."""
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", HOLD],
+        [*"unshare --mount --net --pid --fork --kill-child --mount-proc".split(), "sh", "-c", HOLD],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -65,7 +67,8 @@ def sandbox() -> Iterator[Sandbox]:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n", "could not make namespaces"
-        yield Sandbox(holder.pid)
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+        yield Sandbox(int(children[0]))
     finally:
         holder.kill()
         holder.wait()
