@@ -8,6 +8,7 @@ what it sees has passed the interface's XDP program: a frame dropped or redirect
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import struct
@@ -136,7 +137,9 @@ class Port:
                 frame, address = self._socket.recvfrom(1 << 17)
             except BlockingIOError:
                 return
-            except OSError as error:  # ENETDOWN is reported once when the interface goes down
+            except OSError as error:
+                if error.errno == errno.ENETDOWN:  # told once to a socket whose interface is down
+                    return
                 raise NetlinkError(
                     f"receiving on {self.interface} failed: {error.strerror}", errno=error.errno
                 ) from error
