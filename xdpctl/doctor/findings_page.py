@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from xdpctl.doctor.rules import MISTAKES
+from xdpctl.doctor.rules import mistakes
 from xdpctl.doctor.rules.driver_limits import MTU_LIMITS, REFUSALS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def lines() -> Iterator[str]:
     """The page, line by line."""
     yield HEAD
     for family, title in TITLES.items():
-        rows = [one for one in MISTAKES if one.id.startswith(f"{family}.")]
+        rows = [one for one in mistakes() if one.id.startswith(f"{family}.")]
         if not rows:
             continue
         yield f"## {title}\n"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from xdpctl.doctor.explain import errno_of, explain
 from xdpctl.doctor.reference import causes
-from xdpctl.doctor.rules import MISTAKES
+from xdpctl.doctor.rules import mistakes
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_every_text_of_the_reference_finds_its_own_row():
 
 
 def test_findings_named_in_the_reference_exist():
-    known = {one.id for one in MISTAKES}
+    known = {one.id for one in mistakes()}
     assert {one.finding for one in causes() if one.finding} <= known
 
 

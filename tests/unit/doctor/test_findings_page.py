@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from xdpctl.doctor.findings_page import page
-from xdpctl.doctor.rules import MISTAKES
+from xdpctl.doctor.rules import mistakes
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -16,5 +16,5 @@ def test_the_page_is_current():
 
 def test_the_page_lists_every_finding():
     text = page()
-    for one in MISTAKES:
+    for one in mistakes():
         assert f"`{one.id}`" in text

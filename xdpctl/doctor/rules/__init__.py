@@ -1,5 +1,5 @@
-"""The rules: pure functions over (Snapshot, intent), one file a subject. `judge` asks them all."""
+"""The rules: pure functions over (Snapshot, intent), one file a subject. `judge` asks them."""
 
-from xdpctl.doctor.rules.registry import MISTAKES, judge
+from xdpctl.doctor.rules.registry import judge, mistakes
 
-__all__ = ["MISTAKES", "judge"]
+__all__ = ["judge", "mistakes"]

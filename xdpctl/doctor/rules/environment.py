@@ -38,6 +38,8 @@ NOT_OBSERVED = Mistake(
     "none",
     (),
 )
+FINE = Mistake("link.ok", "Nothing stands against what was asked of the link.", "none", ())
+"""Not a mistake, but a finding: diagnose gives it for links that were named."""
 MISTAKES = (NO_BPFFS, JIT_OFF, CAPABILITIES, NOT_OBSERVED)
 
 SHOWN = 12

@@ -1,56 +1,81 @@
-"""Every subject's rules in one registry, the table of what they can find, and `judge`, which asks them."""
+"""Every subject's rules in one registry, and `judge`, which asks those that an intent concerns.
+
+A subject is imported when it is first asked: `attach` has 200 ms for everything, and of twenty drivers' rules it
+mostly needs those of one.
+"""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.doctor.finding import Status
-from xdpctl.doctor.intent import AttachXdp, Health, Redirect
-from xdpctl.doctor.rules import (
-    attach_core,
-    attach_drivers,
-    attach_tc,
-    attach_veth,
-    bond,
-    environment,
-    qdisc,
-    redirect_targets,
-    redirect_veth,
-    tun,
-)
-from xdpctl.doctor.rules.case import Case, Mistake
+from xdpctl.doctor.rules.case import Case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xdpctl.doctor.finding import Finding
-    from xdpctl.doctor.intent import Intent
-    from xdpctl.doctor.rules.case import Rule
-    from xdpctl.host.model import Snapshot
+    from xdpctl.doctor.intent import AttachXdp, Intent
+    from xdpctl.doctor.rules.case import Mistake, Rule
+    from xdpctl.host.model import Link, LinkRef, Snapshot
+
+
+class Subject(NamedTuple):
+    """One file of rules."""
+
+    module: str
+    judges: frozenset[str]
+    """Names of intent classes; empty: the machine as a whole, too."""
+    kinds: frozenset[str] | None = None
+    """rtnl kinds of the links it knows; None: any link."""
+    not_kinds: frozenset[str] = frozenset()
+
+
+def _subject(module: str, judges: str, kinds: str = "", not_kinds: str = "") -> Subject:
+    return Subject(
+        f"xdpctl.doctor.rules.{module}",
+        frozenset(judges.split()),
+        frozenset(kinds.split()) or None,
+        frozenset(not_kinds.split()),
+    )
+
 
 SUBJECTS = (
-    attach_core,
-    attach_veth,
-    attach_drivers,
-    bond,
-    attach_tc,
-    redirect_targets,
-    redirect_veth,
-    tun,
-    qdisc,
-    environment,
+    _subject("attach_core", "AttachXdp"),
+    _subject("attach_veth", "AttachXdp", kinds="veth"),
+    _subject(
+        "attach_drivers", "AttachXdp", not_kinds="veth tun bond bridge vlan macvlan macvtap ipvlan ifb dummy"
+    ),
+    _subject("bond", "AttachXdp Redirect", kinds="bond"),
+    _subject("attach_tc", "AttachTc"),
+    _subject("redirect_targets", "Redirect EmptySlot UntoldTarget"),
+    _subject("redirect_veth", "Redirect Transmit Health", kinds="veth"),
+    _subject("tun", "Redirect", kinds="tun"),
+    _subject("qdisc", "Health"),
+    _subject("environment", "AttachXdp AttachTc"),
 )
 """In the order in which the kernel makes its checks, so that the first failure is the one it answers with."""
-
-RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
-FINE = Mistake("link.ok", "Nothing stands against what was asked of the link.", "none", ())
-"""Not a mistake, but a finding: diagnose gives it for links that were named."""
-MISTAKES: tuple[Mistake, ...] = (*(one for subject in SUBJECTS for one in subject.MISTAKES), FINE)
+MACHINE = "xdpctl.doctor.rules.environment"
+"""Where the rules without an intent are."""
 
 _SEVERITY = {Status.FAIL: 0, Status.UNKNOWN: 1, Status.WARN: 2, Status.OK: 3}
 _REDIRECT_ORDER = {"EINVAL": 0, "EOPNOTSUPP": 1, "ENETDOWN": 2, "EMSGSIZE": 3}
 """xdp_do_redirect() looks the target up, then __xdp_enqueue() asks features, IFF_UP and length; drivers come last."""
+
+
+@cache
+def rules_of(module: str) -> tuple[Rule, ...]:
+    """The rules of one subject."""
+    return tuple(importlib.import_module(module).RULES)
+
+
+def mistakes() -> tuple[Mistake, ...]:
+    """Everything that can be found, by subject."""
+    found = [one for subject in SUBJECTS for one in importlib.import_module(subject.module).MISTAKES]
+    return (*found, importlib.import_module(MACHINE).FINE)
 
 
 def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
@@ -59,30 +84,53 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     Nothing is found where nothing is wrong. Never raises, whatever the snapshot holds.
     """
     wanted = list(intents)
-    case = Case.of(snapshot, [one.target for one in wanted if isinstance(one, Redirect) and one.promised])
+    case = Case.of(snapshot, _promised(wanted))
     findings: list[Finding] = []
-    if any(isinstance(one, Health) and not one.named for one in wanted):  # the whole host is asked about
-        for rule in RULES:
+    if any(_name(one) == "Health" and not getattr(one, "named", True) for one in wanted):
+        # the whole host is asked about
+        for rule in rules_of(MACHINE):
             if not rule.judges:
                 findings += rule.function(case, None)
     for intent in wanted:
-        findings += _auto(case, intent) if _is_auto(intent) else _judge(case, intent)
+        if getattr(intent, "mode", None) == "auto" and _name(intent) == "AttachXdp":
+            findings += _auto(case, intent)  # type: ignore[arg-type]  # told by its name
+        else:
+            findings += _judge(case, intent)
     return sorted(_once(findings), key=_rank)
 
 
+def _name(intent: Intent) -> str:
+    return type(intent).__name__
+
+
+def _promised(wanted: list[Intent]) -> Iterator[LinkRef]:
+    for one in wanted:
+        target: LinkRef | None = getattr(one, "target", None) if _name(one) == "Redirect" else None
+        if target is not None and getattr(one, "promised", False):
+            yield target
+
+
 def _judge(case: Case, intent: Intent) -> Iterator[Finding]:
-    for rule in RULES:
-        if isinstance(intent, rule.judges):
-            yield from rule.function(case, intent)
+    about = case.link(
+        getattr(intent, "target", None) if _name(intent) == "Redirect" else getattr(intent, "link", None)
+    )
+    for subject in SUBJECTS:
+        if _name(intent) not in subject.judges or not _knows(subject, about):
+            continue
+        for rule in rules_of(subject.module):
+            if isinstance(intent, rule.judges):
+                yield from rule.function(case, intent)
 
 
-def _is_auto(intent: Intent) -> bool:
-    return isinstance(intent, AttachXdp) and intent.mode == "auto"
+def _knows(subject: Subject, link: Link | None) -> bool:
+    kind = link.kind if link is not None else None
+    if subject.kinds is not None:
+        return kind in subject.kinds
+    return kind not in subject.not_kinds
 
 
-def _auto(case: Case, intent: Intent) -> list[Finding]:
+def _auto(case: Case, intent: AttachXdp) -> list[Finding]:
     """Mode auto: native if it works; else generic, and native's failures are the reason for it."""
-    assert isinstance(intent, AttachXdp)  # noqa: S101 - _is_auto said so
     native = list(_judge(case, replace(intent, mode="native")))
     if not any(one.status is Status.FAIL for one in native):
         return native
