@@ -100,11 +100,10 @@ def test_a_peer_in_a_namespace_not_looked_at_is_unknown(world):
 
 def test_questions_grow_with_namespaces_and_not_with_links(world, monkeypatch):
     # others make and remove namespaces on this machine meanwhile: count the questions about ours
-    monkeypatch.setattr(
-        collecting.netns,
-        "discover",
-        lambda include_processes: [netns.find(name) for name in world.namespaces],
-    )
+    def ours(**_which):
+        return [netns.find(name) for name in world.namespaces]
+
+    monkeypatch.setattr(collecting.netns, "discover", ours)
 
     def asked():
         before = wire.Socket.total_sent
