@@ -34,6 +34,7 @@ def totals(rows: list[Row]) -> dict[str, int]:
         "wrong_reasons": verdicts["wrong reason"],
         "undecided": verdicts["undecided"],
         "one_end_silent": verdicts["one end silent"],
+        "live_differs": verdicts["live differs"],
         "fixes": len(fixes),
         "fixes_verified": fixes.count(VERIFIED),
         "bad_advice": sum(len(row.advice) for row in rows),

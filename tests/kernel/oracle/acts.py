@@ -17,6 +17,8 @@ from .bpf import Refused
 from .ground import Attached, Ground, Nic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from xdpctl.lab.watch import Event, Watch
 
 PATIENCE = float(os.environ.get("ORACLE_PATIENCE", "0.25"))
@@ -112,13 +114,16 @@ class Redirect:
     fill: bool = True
     """False: the devmap slot stays empty."""
 
-    def perform(self, ground: Ground, watch: Watch) -> Happened:
+    def perform(self, ground: Ground, watch: Watch, armed: Callable[[], object] | None = None) -> Happened:
+        """Attach, call `armed`, send."""
         target = ground.nics[self.target]
         try:
             with contextlib.ExitStack() as held:
                 code = self._program(ground, held)
                 attached = ground.attach(self.source, code, mode=self.mode, frags=self.frags)
                 held.callback(attached.release)
+                if armed:
+                    armed()
                 return _send(ground, watch, (self.source, target), attached, self.length)
         except Refused as error:
             return _refused(error, watch)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor import intent as intents
+from xdpctl.doctor import intents_from
 from xdpctl.doctor.finding import Finding, Fix, Status
 from xdpctl.doctor.rules.registry import judge
 from xdpctl.host.collect import collect
@@ -134,6 +135,15 @@ def ends(act: Redirect, said: Prediction, ground: Ground) -> str:
         if told != wanted:
             return f"asked about {name} doctor says {sorted(told)}, about the redirect {sorted(wanted)}"
     return ""
+
+
+def watched(act: Redirect, ground: Ground) -> Prediction:
+    """What doctor says of the attached program, whose map it reads (the length of its frames nobody knows)."""
+    nic = ground.nics[act.source]
+    source = LinkRef(ground.spaces[nic.space].inode, nic.ifindex)
+    snapshot = collect(netns="all")
+    found: list[intents.Intent] = [one for one in intents_from.live(snapshot) if one.source == source]
+    return Prediction(tuple(judge(snapshot, found)))
 
 
 def shown(fix: Fix) -> str:

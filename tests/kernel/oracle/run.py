@@ -28,7 +28,7 @@ AGREES, MISS, FALSE_ALARM, WRONG_REASON, UNDECIDED = (
     "wrong reason",
     "undecided",
 )
-ONE_END_SILENT = "one end silent"
+ONE_END_SILENT, LIVE_DIFFERS = "one end silent", "live differs"
 NOT_HERE, NOT_ASKED = "not here", "not asked"
 VERIFIED, USELESS, NONE_OFFERED = "verified", "does not help", "none offered"
 
@@ -62,6 +62,10 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "good": self.good}
+
+
+OF_LENGTH = ("redirect.target-mtu", "redirect.veth-peer-mtu", "redirect.target-no-sg")
+"""Findings that need to know the frames' length."""
 
 
 def compare(said: Prediction, happened: Happened, *, undecidable: bool) -> tuple[str, str]:
@@ -103,6 +107,9 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
             seconds=seconds,
         )
     verdict, note = compare(said, happened, undecidable=scenario.undecidable is not None)
+    if verdict == AGREES and isinstance(scenario.act, Redirect) and scenario.act.map and scenario.act.fill:
+        note = _as_it_runs(scenario.act, ground, watch, said)
+        verdict = LIVE_DIFFERS if note else AGREES
     if verdict == AGREES and _into_a_pair(scenario.act, ground):
         note = predict.ends(scenario.act, said, ground)
         verdict = ONE_END_SILENT if note else AGREES
@@ -124,6 +131,17 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
         findings=tuple(finding.to_json() for finding in said.findings),
         seconds=round(time.monotonic() - start, 3),
     )
+
+
+def _as_it_runs(act: Redirect, ground: Ground, watch: Watch, said: Prediction) -> str:
+    """Asked about the program once it is attached, doctor says what it said before; else what is off."""
+    seen: list[Prediction] = []
+    happened = act.perform(ground, watch, lambda: seen.append(predict.watched(act, ground)))
+    if not seen:  # the attach was refused already
+        return ""
+    before = {(one.id, one.errno) for one in said.of(Status.FAIL) if one.id not in OF_LENGTH}
+    now = {(one.id, one.errno) for one in seen[0].of(Status.FAIL)}
+    return "" if before == now else f"attached, doctor says {sorted(map(str, now))}; the kernel: {happened}"
 
 
 def _into_a_pair(act: Act, ground: Ground) -> bool:
