@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ObjectError
-from xdpctl.obj.elf import SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION
+from xdpctl.obj.elf import SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,19 @@ class Function:
     """Instruction index in the section."""
     end: int
     is_static: bool
+    is_typed: bool = True
+    """Its symbol is an STT_FUNC; clang before 9 left that out, and libbpf then does not see the function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one function refers to, without what it calls."""
+
+    helpers: tuple[int, ...]
+    """Numbers of the helpers that it calls."""
+    callees: tuple[tuple[str, int], ...]
+    """Section and first instruction of the object's functions that it calls, or gives to helpers as callbacks."""
+    references: tuple[Reference, ...]
 
 
 @dataclass(slots=True)
@@ -75,6 +88,8 @@ class Section:
     """In the order of their addresses."""
     by_start: dict[int, Function] = field(default_factory=dict)
     """The function (the longest, where several share it) that starts at an instruction."""
+    summaries: dict[Function, Summary] = field(default_factory=dict)
+    """Made on first use, by `summary`."""
 
     def call_target(self, index: int, opcode_imm: int) -> tuple[str, int]:
         """Section and instruction that a BPF-to-BPF call goes to."""
@@ -130,7 +145,11 @@ def read(elf: Elf, map_at: Callable[[int, int], str | None]) -> dict[str, Sectio
         if symbol.type == STT_FUNC and symbol.section in indices:
             _add_function(indices[symbol.section], symbol)
     for index, section in indices.items():
+        if not section.functions:
+            section.functions = _untyped(elf, index, section)
         section.functions.sort(key=lambda one: (one.start, -one.end))
+        if sum(one.end - one.start for one in section.functions) > 4 * len(section.instructions):
+            raise ObjectError(f"the functions of section {section.name} overlap")
         section.by_start = {one.start: one for one in reversed(section.functions)}
     for index, section in indices.items():
         for offset, (symbol_index, _) in elf.relocations.get(index, {}).items():
@@ -148,6 +167,27 @@ def _add_function(section: Section, symbol: ElfSymbol) -> None:
     start = symbol.value // 8
     end = start + symbol.size // 8
     section.functions.append(Function(symbol.name, section.name, start, end, symbol.binding == STB_LOCAL))
+
+
+def _untyped(elf: Elf, index: int, section: Section) -> list[Function]:
+    """Functions of a section whose symbols have no type, each up to the next: what clang before 9 wrote."""
+    starts = sorted(
+        {
+            symbol.value // 8: symbol.name
+            for symbol in elf.symbols
+            if symbol.section == index
+            and symbol.type == STT_NOTYPE
+            and symbol.binding != STB_LOCAL
+            and symbol.name
+            and symbol.value % 8 == 0
+            and symbol.value // 8 < len(section.instructions)
+        }.items()
+    )
+    ends = [*(start for start, _ in starts[1:]), len(section.instructions)] if starts else []
+    return [
+        Function(name, section.name, start, end, False, is_typed=False)
+        for (start, name), end in zip(starts, ends, strict=True)
+    ]
 
 
 def _refer(
@@ -191,15 +231,40 @@ def is_data(name: str) -> bool:
     return name in (".data", ".rodata", ".bss") or name.startswith((".data.", ".rodata.", ".bss."))
 
 
+def summary(code: Section, function: Function) -> Summary:
+    """What a function refers to; looked through once."""
+    known = code.summaries.get(function)
+    if known is not None:
+        return known
+    helpers: dict[int, None] = {}
+    callees: dict[tuple[str, int], None] = {}
+    references: dict[Reference, None] = {}
+    for index in range(function.start, function.end):
+        one = code.instructions[index]
+        if one.opcode not in (CALL, LD_IMM64) and index not in code.references:
+            continue
+        reference = code.references.get(index)
+        if reference is not None:
+            references[reference] = None
+            if reference.kind == "function":
+                callees[reference.section, reference.offset] = None
+        elif one.opcode == CALL and one.src == PSEUDO_CALL:
+            callees[code.call_target(index, one.imm)] = None
+        elif one.opcode == CALL and one.src == 0:
+            helpers[one.imm] = None
+    made = code.summaries[function] = Summary(tuple(helpers), tuple(callees), tuple(references))
+    return made
+
+
 def reachable(sections: dict[str, Section], section: str, start: int) -> list[Function]:
     """The functions that a program may call, itself first, callbacks given to helpers included."""
     seen: dict[tuple[str, int], Function] = {}
     todo = [(section, start)]
     while todo:
         at = todo.pop()
-        if at in seen or at[0] not in sections:
+        code = sections.get(at[0])
+        if at in seen or code is None:
             continue
-        code = sections[at[0]]
         function = code.by_start.get(at[1])
         if function is None:
             end = next((one.start for one in code.functions if one.start > at[1]), len(code.instructions))
@@ -207,14 +272,5 @@ def reachable(sections: dict[str, Section], section: str, start: int) -> list[Fu
                 continue
             function = Function(f"{at[0]}+{at[1]}", at[0], at[1], end, True)
         seen[at] = function
-        for index in range(function.start, function.end):
-            one = code.instructions[index]
-            if one.opcode == CALL and one.src == PSEUDO_CALL:
-                reference = code.references.get(index)
-                if reference is None or reference.kind == "function":
-                    todo.append(code.call_target(index, one.imm))
-            elif one.opcode == LD_IMM64:
-                reference = code.references.get(index)
-                if reference is not None and reference.kind == "function":
-                    todo.append((reference.section, reference.offset))
+        todo += reversed(summary(code, function).callees)
     return list(seen.values())

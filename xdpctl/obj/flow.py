@@ -10,6 +10,7 @@ take longer than the verifier would.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.obj.code import CALL, EXIT, LD_IMM64, PSEUDO_CALL
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from xdpctl.obj.code import Function, Instruction, Section
 
 MAX_ALTERNATIVES = 8
-MAX_STEPS = 200_000
-"""Instructions followed, revisits included; a 10,000 instruction program takes about a tenth of that."""
+MAX_STEPS = 400_000
+"""Instructions followed in one object, revisits included: some seconds of work. The largest public objects (tail
+calls of 38,000 instructions) take 53,000."""
 MAX_CALL_DEPTH = 8
 """Frames, as the verifier's MAX_CALL_FRAMES."""
 
@@ -114,6 +116,13 @@ class Flow:
     """False: given up; every call is there then, with nothing known of its arguments."""
 
 
+@dataclass(slots=True)
+class Steps:
+    """What is left of `MAX_STEPS`; shared by the programs of an object."""
+
+    left: int = MAX_STEPS
+
+
 class _TooMuch(Exception):  # noqa: N818 - a way out of the walk, no error
     pass
 
@@ -123,7 +132,8 @@ class _Walk:
     sections: dict[str, Section]
     flow: Flow
     frozen: Callable[[str, int, int], int | None] | None
-    steps: int = 0
+    steps: Steps
+    leaders: dict[str, set[int]] = field(default_factory=dict)
     returned: dict[tuple[str, int, tuple[Value, ...]], Value] = field(default_factory=dict)
 
 
@@ -132,6 +142,7 @@ def analyse(
     functions: Sequence[Function],
     *,
     frozen: Callable[[str, int, int], int | None] | None = None,
+    steps: Steps | None = None,
 ) -> Flow:
     """Follow a program from its first instruction, with the context in r1.
 
@@ -141,9 +152,10 @@ def analyse(
             followed as well, with nothing known of their arguments.
         frozen: (section, offset, size) -> value of read-only data, where branches on it are to be decided as the
             verifier does; the section of an extern is ``extern NAME``.
+        steps: how much work may be done, by default `MAX_STEPS` instructions.
     """
     flow = Flow()
-    walk = _Walk(sections, flow, frozen)
+    walk = _Walk(sections, flow, frozen, steps or Steps())
     try:
         arguments: tuple[Value, ...] = (frozenset((Known("context"),)), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
         flow.returns = _function(walk, functions[0].section, functions[0].start, arguments, 0)
@@ -170,10 +182,10 @@ def _calls_of_interest(code: Section, function: Function) -> Iterator[tuple[int,
 
 def join(one: Value, other: Value) -> Value:
     """Everything that either may be."""
+    if one is other:
+        return one
     if one is None or other is None:
         return None
-    if one == other:
-        return one
     both = one | other
     if len(both) <= MAX_ALTERNATIVES:
         return both
@@ -189,7 +201,9 @@ def _function(walk: _Walk, section: str, start: int, arguments: tuple[Value, ...
     if code is None or depth > MAX_CALL_DEPTH:
         return UNKNOWN
     walk.returned[key] = UNKNOWN  # recursion, which the verifier refuses anyhow
-    leaders = _leaders(code)
+    if section not in walk.leaders:
+        walk.leaders[section] = _leaders(code)
+    leaders = walk.leaders[section]
     registers: tuple[Value, ...] = (
         UNKNOWN,
         *arguments,
@@ -200,15 +214,18 @@ def _function(walk: _Walk, section: str, start: int, arguments: tuple[Value, ...
         frozenset((Known("stack"),)),
     )
     before: dict[int, State] = {start: State(registers, {})}
+    # the lowest address first: code runs mostly forward, so most paths have met before a place is visited
     todo = [start]
+    waiting = {start}
     result: Value = frozenset()
     while todo:
-        at = todo.pop()
+        at = heappop(todo)
+        waiting.discard(at)
         state = before[at]
         while 0 <= at < len(code.instructions):  # else it falls off the end: the verifier's business
-            walk.steps += 1
+            walk.steps.left -= 1
             walk.flow.visited.add((section, at))
-            if walk.steps > MAX_STEPS:
+            if walk.steps.left < 0:
                 raise _TooMuch
             instruction = code.instructions[at]
             if instruction.opcode == EXIT:
@@ -218,7 +235,10 @@ def _function(walk: _Walk, section: str, start: int, arguments: tuple[Value, ...
             if len(targets) == 1 and targets[0][0] not in leaders:
                 at, state = targets[0]
                 continue
-            todo += [target for target, after in targets if _merge(before, target, after)]
+            for target, after in targets:
+                if _merge(before, target, after) and target not in waiting:
+                    waiting.add(target)
+                    heappush(todo, target)
             break
     walk.returned[key] = result
     return result
@@ -240,12 +260,16 @@ def _merge(before: dict[int, State], at: int, state: State) -> bool:
     if known is None:
         before[at] = state
         return True
-    registers = tuple(join(one, other) for one, other in zip(known.registers, state.registers, strict=True))
-    stack = {}
-    for offset, (size, value) in known.stack.items():
-        other = state.stack.get(offset)
-        if other is not None and other[0] == size:
-            stack[offset] = (size, join(value, other[1]))
+    registers, stack = known.registers, known.stack
+    if registers != state.registers:
+        registers = tuple(map(join, registers, state.registers))
+    if stack is not state.stack and stack != state.stack:
+        other = state.stack
+        stack = {
+            offset: slot if slot is other[offset] else (slot[0], join(slot[1], other[offset][1]))
+            for offset, slot in stack.items()
+            if offset in other and other[offset][0] == slot[0]
+        }
     if registers == known.registers and stack == known.stack:
         return False
     before[at] = State(registers, stack)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from xdpctl.btf.parse import Btf
     from xdpctl.obj.model import ObjExtern, ObjFile, ObjProgram
 
+NAME_MAX = 255
+"""Bytes of a file name."""
 BTF_FOLDER = Path("/sys/kernel/btf")
 
 
@@ -261,7 +263,7 @@ def _pinned(obj: ObjFile, root: Path | None) -> dict[str, PinnedMap]:
             continue
         path = root / one.pin
         try:
-            if not path.exists():
+            if len(os.fsencode(one.pin)) > NAME_MAX or not path.exists():
                 continue
             from xdpctl.bpf.map import open_map
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.obj import code, redirects
+from xdpctl.obj.flow import Steps
 from xdpctl.obj.helpers import helper
 from xdpctl.obj.model import ObjProgram, Problem
 from xdpctl.obj.sections import SectionMeaning, meaning
@@ -36,6 +37,8 @@ class _Object:
     btf: Btf | None
     ext: BtfExt | None
     globals: Sequence[ObjGlobal]
+    steps: Steps
+    """What is left to follow instructions with, of all programs together."""
 
     def variable(self, section: str, offset: int, size: int, indexed: bool) -> str | None:
         """Path of the global at a place."""
@@ -46,7 +49,7 @@ def read(
     sections: dict[str, Section], btf: Btf | None, ext: BtfExt | None, variables: Sequence[ObjGlobal]
 ) -> tuple[list[ObjProgram], list[Problem]]:
     """The programs in the order of their sections, and what libbpf refuses in them whatever the kernel."""
-    shared = _Object(sections, btf, ext, variables)
+    shared = _Object(sections, btf, ext, variables, Steps())
     entries = [
         function
         for section in sections.values()
@@ -69,8 +72,18 @@ def read(
                     "declare it without `static`, or as static __always_inline",
                 )
             )
-        else:
-            made.append(_program(shared, function, flaws))
+            continue
+        if not function.is_typed:
+            flaws.append(
+                Problem(
+                    "untyped-function",
+                    "fail",
+                    function.name,
+                    f"the symbol {function.name} is not marked as a function: libbpf does not see the program",
+                    "compile it with clang 9 or newer",
+                )
+            )
+        made.append(_program(shared, function, flaws))
     return made, flaws
 
 
@@ -87,14 +100,9 @@ class _Uses:
 def _uses(sections: dict[str, Section], functions: Sequence[Function]) -> _Uses:
     found = _Uses({}, {}, {}, {})
     for one in functions:
-        body = sections[one.section]
-        for index in range(one.start, one.end):
-            instruction = body.instructions[index]
-            if instruction.opcode == code.CALL and instruction.src == 0 and index not in body.references:
-                found.helpers[helper(instruction.imm)] = None
-        for index, reference in body.references.items():
-            if not one.start <= index < one.end:
-                continue
+        of = code.summary(sections[one.section], one)
+        found.helpers.update(dict.fromkeys(map(helper, of.helpers)))
+        for reference in of.references:
             if reference.kind == "kfunc":
                 found.kfuncs[reference.name] = None
             elif reference.kind in ("map", "data"):
@@ -114,7 +122,11 @@ def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjPr
     # only what redirects, tail calls or may answer XDP_TX is worth following
     if means.type in ("xdp", "ext", "") or not redirects.HELPERS.isdisjoint(uses.helpers):
         flow = redirects.analyse(
-            shared.sections, functions, program_type=means.type or None, variable=shared.variable
+            shared.sections,
+            functions,
+            program_type=means.type or None,
+            variable=shared.variable,
+            steps=shared.steps,
         )
     line = line_at(shared.ext, function.section, function.start)
     return ObjProgram(

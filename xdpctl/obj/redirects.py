@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from xdpctl.obj.code import Function, Section
-    from xdpctl.obj.flow import CallSite, Known, Value
+    from xdpctl.obj.flow import CallSite, Known, Steps, Value
 
 XDP_TX = 3
 
@@ -66,6 +66,7 @@ def analyse(
     *,
     program_type: str | None,
     variable: Callable[[str, int, int, bool], str | None],
+    steps: Steps,
 ) -> Redirects:
     """Follow a program from its first instruction.
 
@@ -74,8 +75,9 @@ def analyse(
         functions: the program, and every function it may call (`code.reachable`).
         program_type: for the names of context fields.
         variable: (data section, byte offset, size, indexed) -> path of the global there (`cfg.ifindex`).
+        steps: how much work may be done.
     """
-    found = flow.analyse(sections, functions)
+    found = flow.analyse(sections, functions, steps=steps)
     names = _CONTEXT_FIELDS.get({"sched_act": "sched_cls"}.get(program_type or "", program_type or ""), {})
     calls: list[RedirectCall] = []
     tails: dict[str, None] = {}

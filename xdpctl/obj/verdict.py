@@ -4,8 +4,8 @@ What is predicted, for loader "xdpctl": the outcome of opening the object with l
 the section name is an alias or newer than this libbpf (`obj.sections`), and loading every program that is not
 marked ``SEC("?...")``, with nothing else set: no ``--type``, ``--set``, ``--map``, no device to bind to, no
 freplace target. For loader "libbpf" nothing is set at all, as `bpftool prog loadall` or any plain loader does.
-A `fail` says that this load is refused; without one it goes through unless the verifier refuses the logic of a
-program (bounds, types, loops), which only loading tells. A `warn` loads, but is not what one would think.
+A `fail` says that this load is refused, or that libbpf would load no program of it; without one it goes through
+unless the verifier refuses the logic of a program (bounds, types, loops), which only loading tells. A `warn` loads, but is not what one would think.
 An `unknown` says what to look at where the facts don't decide.
 
 A problem's `where` is the program or map that it is about, so that who loads one program of several knows which
@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.obj.helpers import GPL_LICENSES, GPL_ONLY
+from xdpctl.obj.kernel import NAME_MAX
 from xdpctl.obj.maprules import broken
 from xdpctl.obj.model import Problem
 from xdpctl.obj.sections import attach_function, version
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from xdpctl.obj.model import ObjFile, ObjMap, ObjProgram
     from xdpctl.obj.sections import SectionMeaning
 
-NAME_MAX = 255
-"""Bytes of a file name in bpffs."""
 RDONLY_PROG = 0x80
 """BPF_F_RDONLY_PROG: the kernel sets it on every devmap."""
 
@@ -216,6 +215,7 @@ def _program(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Prob
         return
     yield from _target(one, facts)
     yield from _calls(obj, one, facts)
+    yield from _misused_maps(obj, one)
     if one.frags and facts.frags is False:
         yield Problem(
             "frags",
@@ -317,6 +317,28 @@ def _calls(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Proble
             one.name,
             f"{one.name} calls {_list(refused)}, which Linux {facts.release} does not offer to {one.type} programs",
         )
+
+
+_MAPS_OF = {
+    "bpf_tail_call": ("prog_array",),
+    "bpf_redirect_map": ("devmap", "devmap_hash", "cpumap", "xskmap"),
+}
+"""Helper -> the map types it takes (check_map_func_compatibility() of kernel/bpf/verifier.c)."""
+
+
+def _misused_maps(obj: ObjFile, one: ObjProgram) -> Iterator[Problem]:
+    """Maps that a helper does not take; told for the helpers whose maps are known from the instructions."""
+    used = [("bpf_tail_call", name) for name in one.tail_calls]
+    used += [(call.helper, call.map) for call in one.redirects if call.map is not None]
+    for helper, name in dict.fromkeys(used):
+        table = obj.map(name)
+        if table is not None and helper in _MAPS_OF and table.type not in _MAPS_OF[helper]:
+            yield Problem(
+                "map-misused",
+                "fail",
+                one.name,
+                f"{one.name} gives map {name}, a {table.type}, to {helper}, which takes {' or '.join(_MAPS_OF[helper])}",
+            )
 
 
 def _map(one: ObjMap, facts: KernelFacts) -> Iterator[Problem]:
