@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,11 +41,29 @@ def _command(what: tuple[str, ...], series: str) -> str:
     return "worst=0; " + "; ".join(f"{{ {step}; }} || worst=$?" for step in steps) + "; exit $worst"
 
 
+def _frozen(work: Path) -> Path:
+    """A copy of what git would commit, and of the compiled programs, for all guests."""
+    copy = work / "checkout"
+    shutil.rmtree(copy, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    if (ROOT / "build").exists():
+        shutil.copytree(ROOT / "build", copy / "build")
+    return copy
+
+
 def _boot(series: str, what: tuple[str, ...], work: Path) -> Outcome:
     guest = Guest(
         kernel=fetch.kernel(series),
         tools=fetch.tools(),
         command=_command(what, series),
+        checkout=work / "checkout",
         shared=work / series,
         seconds=SECONDS,
         # emulated CPUs: what takes a millisecond elsewhere takes tens here
@@ -91,6 +110,7 @@ def main() -> int:
         return 0
     work = asked.work or Path(tempfile.mkdtemp(prefix="xdpctl-matrix-"))
     try:
+        _frozen(work)
         with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
             outcomes = list(pool.map(lambda series: _boot(series, what, work), kernels))
         made = report.gather(outcomes, work, seconds=time.monotonic() - started)

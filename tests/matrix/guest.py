@@ -60,7 +60,9 @@ class Guest:
     kernel: fetch.KernelFiles
     tools: fetch.Tools
     command: str
-    """Shell words, run as root in the checkout (read-only inside)."""
+    """Shell words, run as root in `checkout` (read-only inside)."""
+    checkout: Path
+    """The command's working folder. A copy: a guest caches what it reads, and edits under it tear files apart."""
     shared: Path
     """Writable on both sides; the command finds it in $OUT."""
     seconds: float
@@ -89,6 +91,7 @@ def _script(guest: Guest) -> str:
         "OUT": str(guest.shared),
         "HOME": "/tmp",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(guest.checkout),
         "XDPCTL_GUEST": guest.kernel.series,
         **guest.environment,
     }
@@ -97,7 +100,7 @@ def _script(guest: Guest) -> str:
         f"echo {modprobe} > /proc/sys/kernel/modprobe",
         f"modprobe -a -q {' '.join(MODULES)} 2>/dev/null",
         "mount -t bpf bpf /sys/fs/bpf 2>/dev/null",
-        f"cd {shlex.quote(str(ROOT))}",
+        f"cd {shlex.quote(str(guest.checkout))}",
         f"( {guest.command} ) > $OUT/stdout 2> $OUT/stderr",
         "echo $? > $OUT/rc",
     ]
