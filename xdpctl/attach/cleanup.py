@@ -1,4 +1,4 @@
-"""What attachments leave behind, and how it goes: run-time state, maps pinned by name, stale pins."""
+"""What attachments leave behind, and how it goes: run-time state, and maps pinned by name."""
 
 from __future__ import annotations
 
@@ -12,70 +12,62 @@ from xdpctl.bpf import pins, query
 from xdpctl.errors import NotFoundError, XdpctlError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-PATIENCE_SECONDS = 0.1
-"""A program outlives its link until a kernel worker has freed that (bpf_link_put_deferred)."""
+PATIENCE_SECONDS = 1.0
+"""A program outlives its link until a kernel worker has freed that (bpf_link_put_deferred), later on a busy machine."""
 
 
-def _alive(program_id: int, load_time_ns: int) -> bool:
+def _alive(record: runstate.Record) -> bool:
     try:
-        fd = query.open_id("program", program_id)
+        fd = query.open_id("program", record.id)
     except NotFoundError:
         return False
     except XdpctlError:
         return True  # not for us to know
     try:
-        return query.program_info(fd).load_time_ns == load_time_ns
+        return query.program_info(fd).load_time_ns == record.load_time_ns
     finally:
         os.close(fd)
 
 
-def forget_gone(just_left: Iterable[int] = ()) -> None:
-    """Drop the run-time state of programs that no longer exist.
+def _linked() -> set[int]:
+    """Programs that a link still holds on a device."""
+    try:
+        return {one.program_id for one in query.links() if one.ifindex is not None}
+    except XdpctlError:
+        return set()
+
+
+def after_leaving(
+    program_ids: Iterable[int], *, still_used: Iterable[int] = (), keep_maps: bool = False
+) -> list[Path]:
+    """Drop the state of programs of ours that are gone, and unpin the maps that only they used.
 
     Args:
-        just_left: programs that have lost an attachment just now, and may need a moment to go.
-    """
-    records = runstate.read()
-    waiting = {one for one in just_left if one in records}
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    gone = {number for number, one in records.items() if not _alive(number, one.load_time_ns)}
-    while waiting - gone and time.monotonic() < deadline:
-        time.sleep(0.002)
-        gone |= {number for number in waiting - gone if not _alive(number, records[number].load_time_ns)}
-    if gone:
-        runstate.forget(gone)
-
-
-def unpin_unused_maps(left: Iterable[int]) -> list[Path]:
-    """Unpin maps pinned by name for programs that are gone, unless another program of ours shares them.
-
-    Args:
-        left: programs that have just lost an attachment, before `forget_gone`.
+        program_ids: programs that have just lost an attachment; they may need a moment to go.
+        still_used: those known to have another attachment.
+        keep_maps: leave the maps pinned.
 
     Returns:
-        the pins that were removed.
+        pins of maps that were removed.
     """
     records = runstate.read()
-    candidates = {path for one in left if one in records for path in records[one].map_pins}
-    if not candidates:
-        return []
-    _wait_gone({one: records[one].load_time_ns for one in left if one in records})
-    kept = {
-        path for number, one in records.items() if _alive(number, one.load_time_ns) for path in one.map_pins
-    }
-    folder = ownership.maps_folder()
-    removed = [Path(path) for path in sorted(candidates - kept) if Path(path).parent == folder]
-    return [path for path in removed if pins.unpin(path)]
-
-
-def _wait_gone(programs: dict[int, int]) -> None:
+    leaving = {one for one in program_ids if one in records}
+    waited_for = leaving - set(still_used) - (_linked() if leaving else set())
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and any(_alive(number, stamp) for number, stamp in programs.items()):
+    gone = {number for number, record in records.items() if not _alive(record)}
+    while waited_for - gone and time.monotonic() < deadline:
         time.sleep(0.002)
-
-
-def stale_pins() -> Iterator[ownership.PinnedLink]:
-    """Pins of ours whose device is gone."""
-    return (one for one in ownership.pinned_links() if one.ifindex is None)
+        gone |= {number for number in waited_for - gone if not _alive(records[number])}
+    removed: list[Path] = []
+    if not keep_maps:
+        shared = {
+            path for number, record in records.items() if number not in gone for path in record.map_pins
+        }
+        unused = {path for number in gone for path in records[number].map_pins} - shared
+        folder = ownership.maps_folder()
+        removed = [path for path in map(Path, sorted(unused)) if path.parent == folder and pins.unpin(path)]
+    if gone:
+        runstate.forget(gone)
+    return removed

@@ -55,7 +55,8 @@ def commit(prepared: Prepared) -> list[Attachment]:
         done = [_attachment(step, change, loaded) for step, change in made]
     replaced = [step.old.program.id for step in prepared.steps if step.old is not None]
     if replaced:
-        cleanup.forget_gone(replaced)
+        # maps of the old programs have passed to the new one's record: they go when it is detached
+        cleanup.after_leaving(replaced, keep_maps=True)
     return done
 
 
@@ -79,7 +80,10 @@ def _unpin(paths: list[Path]) -> None:
 
 
 def _record(prepared: Prepared, loaded: Loaded, clsact: tuple[tuple[int, int], ...] = ()) -> str | None:
-    wanted = (one.pin_path for one in prepared.object.maps.values() if one.pin_path is not None)
+    wanted = {str(one.pin_path) for one in prepared.object.maps.values() if one.pin_path is not None}
+    replaced = {step.old.program.id for step in prepared.steps if step.old is not None}
+    if replaced:
+        wanted |= {path for one in runstate.read().values() if one.id in replaced for path in one.map_pins}
     return runstate.write(
         runstate.Record(
             id=loaded.id,
@@ -89,7 +93,7 @@ def _record(prepared: Prepared, loaded: Loaded, clsact: tuple[tuple[int, int], .
             object=str(prepared.request.object),
             via=prepared.steps[0].strategy.via,
             attached_at=time.time(),
-            map_pins=tuple(map(str, wanted)),
+            map_pins=tuple(sorted(wanted)),
             clsact=clsact,
         )
     )

@@ -18,6 +18,8 @@ COMMANDS = {
     "attach": "xdpctl.cli.attach",
     "build": "xdpctl.cli.build",
     "detach": "xdpctl.cli.detach",
+    "doctor": "xdpctl.cli.doctor",
+    "explain": "xdpctl.cli.explain",
     "inspect": "xdpctl.cli.inspect",
     "snapshot": "xdpctl.cli.snapshot",
     "status": "xdpctl.cli.status",
@@ -79,9 +81,9 @@ def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     debug = bool(os.environ.get("XDPCTL_DEBUG"))
     try:
-        from xdpctl.cli.app import app
+        from xdpctl.cli.app import run
 
-        result = app(args=arguments, prog_name="xdpctl", standalone_mode=False)
+        result = run(arguments)
         if result == 130:  # typer's word for KeyboardInterrupt
             return _interrupted()
         sys.stdout.flush()
@@ -99,6 +101,8 @@ def _run(arguments: list[str]) -> int:
             raise
         return report(error, as_json=as_json)
     except Exception as error:
+        if _due_to_interrupt(error):
+            return _interrupted()
         usage = _usage_error(error)
         if usage is not None:
             return report(usage, as_json=as_json)
@@ -138,6 +142,15 @@ def _usage_error(error: Exception) -> XdpctlError | None:
         return ConfigError("no command given", hint="xdpctl --help")
     command = context.command_path if context is not None else "xdpctl"
     return ConfigError(error.format_message().rstrip("."), hint=f"{command} --help")
+
+
+def _due_to_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: Python wraps what is raised while a class is made (``__set_name__``) or imported."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _interrupted() -> int:
