@@ -159,6 +159,9 @@ class Object:
         pointer = self.opened()
         if self._tried:
             raise ConfigError(f"{self.path} was loaded already; open it again")
+        for one in self.maps.values():
+            if (path := one.pin_path) is not None:
+                pins.make_parents(path)  # libbpf makes but the last of them
         self._tried = True
         with capture() as lines:
             try:

@@ -69,7 +69,7 @@ class Program:
 
     @property
     def flags(self) -> int:
-        """BPF_F_XDP_HAS_FRAGS, BPF_F_SLEEPABLE, ... it is loaded with."""
+        """BPF_F_... that were set; what its section adds at load (``xdp.frags``, ``.s``) is not among them."""
         return int(lib().bpf_program__flags(self._at))
 
     @property

@@ -107,8 +107,8 @@ def program_info(fd: int) -> ProgramInfo:
     Raises:
         CallError: `fd` is not a program.
     """
-    ids = memory.u32s(64)
-    asked = info.ask(fd, info.ProgInfo(nr_map_ids=64, map_ids=memory.address(ids)))
+    ids = memory.u32s(64)  # MAX_USED_MAPS, linux/bpf_verifier.h; .rodata bound by libbpf may come on top
+    asked = info.ask(fd, info.ProgInfo(nr_map_ids=len(ids), map_ids=memory.address(ids)))
     raw = asked.info
     if raw.nr_map_ids > len(ids):
         ids = memory.u32s(raw.nr_map_ids)

@@ -30,8 +30,11 @@ class Size(ctypes.c_size_t):
         return ctypes.byref(self)
 
 
-class Pointer(ctypes.c_void_p):
-    """A pointer passed by address (an output); ``.value`` is what it points to, or None."""
+class Pointer(ctypes.c_size_t):
+    """A pointer passed by address (an output); ``.value`` is where it points to, or 0.
+
+    No ``c_void_p``: ctypes would pass one by value.
+    """
 
     __slots__ = ()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
+
+import pytest
 
 from xdpctl.libbpf import memory
 
@@ -19,10 +22,14 @@ def test_memory_is_read_and_written_by_address():
     assert memory.read(memory.address(held), 8) == b"\0\0xyz\0\0\0"
 
 
-def test_counters_pass_by_address():
-    number = memory.U32(5)
+@pytest.mark.parametrize("kind", [memory.U32, memory.Size, memory.Pointer])
+def test_outputs_pass_by_address_where_a_function_takes_a_pointer(kind):
+    memset = ctypes.CDLL(None).memset
+    memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    number = kind(5)
     assert number.value == 5
-    assert number._as_parameter_ is not None
+    memset(number, 1, 4)
+    assert number.value == 0x01010101
 
 
 def test_a_lazy_buffer_takes_no_memory_before_it_is_written():
