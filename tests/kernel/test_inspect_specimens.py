@@ -75,8 +75,10 @@ SPECIMENS: dict[str, tuple[str, set[str]]] = {
     "xdp_cpumap": (program("xdp.frags/cpumap"), set()),
     "not_loaded_by_default": (XDP + 'SEC("?prog") int other(void *ctx) { return 0; }\n', set()),
     "static_program": (
-        'SEC("xdp") static int prog(struct xdp_md *c) { return 2; }\nSEC("xdp") int other(struct xdp_md *c)'
-        " { return 2; }\nvoid *keep = prog;\n",
+        (
+            'SEC("xdp") static int prog(struct xdp_md *c) { return 2; }\nSEC("xdp") int other(struct xdp_md *c)'
+            " { return 2; }\nvoid *keep = prog;\n"
+        ),
         {"static-program"},
     ),
     "legacy_maps": (

@@ -110,6 +110,7 @@ class Btf:
         self.end: int = self._first + len(self._offsets)
         """One more than the last id."""
         self._cache: dict[int, Type] = {}
+        self._names: dict[int, list[int]] | None = None
 
     def _walk(self, start: int, length: int) -> list[int]:
         """Offset of each record; the one loop over all of them."""
@@ -188,38 +189,39 @@ class Btf:
         wanted = self.string_offsets(name)
         if self.base is not None:
             wanted |= self.base.string_offsets(name)
-        if wanted:
-            unpack = struct.Struct(self.order + "II").unpack_from
-            for index, position in enumerate(self._offsets):
-                name_off, info = unpack(self._data, position)
-                if name_off in wanted and (not kinds or info >> 24 & 0x1F in kinds):
-                    return self.type(self._first + index)
+        unpack = struct.Struct(self.order + "I").unpack_from
+        for index in sorted(index for offset in wanted for index in self._named().get(offset, ())):
+            if not kinds or unpack(self._data, self._offsets[index] + 4)[0] >> 24 & 0x1F in kinds:
+                return self.type(self._first + index)
         return self.base.find(name, *kinds) if self.base is not None else None
 
     def find_many(self, names: Iterable[str]) -> dict[str, list[Type]]:
-        """Every type of each of these names, flavors (``name___old``) included, in one pass over the types.
+        """Every type of each of these names, flavors (``name___old``) included.
 
         Names that no type has are missing in the answer; the base is not looked at.
         """
-        wanted: dict[int, str] = {}
+        found: dict[str, list[Type]] = {}
         for name in names:
             needle = b"\0" + name.encode("utf-8", "surrogateescape")
             at = self._strings.find(needle)
             while at >= 0:
                 rest = self._strings[at + len(needle) : at + len(needle) + 3]
                 if rest[:1] == b"\0" or rest == b"___":
-                    wanted[self.string_base + at + 1] = name
+                    for index in self._named().get(self.string_base + at + 1, ()):
+                        of = self.type(self._first + index)
+                        if of is not None:
+                            found.setdefault(name, []).append(of)
                 at = self._strings.find(needle, at + 1)
-        found: dict[str, list[Type]] = {}
-        if wanted:
+        return found
+
+    def _named(self) -> dict[int, list[int]]:
+        """String offset -> indices of the types of that name; made on first use."""
+        if self._names is None:
+            self._names = {}
             unpack = struct.Struct(self.order + "I").unpack_from
             for index, position in enumerate(self._offsets):
-                name_off = unpack(self._data, position)[0]
-                if name_off in wanted:
-                    of = self.type(self._first + index)
-                    if of is not None:
-                        found.setdefault(wanted[name_off], []).append(of)
-        return found
+                self._names.setdefault(unpack(self._data, position)[0], []).append(index)
+        return self._names
 
     def string_offsets(self, name: str) -> set[int]:
         """Every offset at which a string of this value starts (for split BTF, which names base strings)."""

@@ -208,10 +208,8 @@ def _refer(
     section: ElfSection = elf.sections[symbol.section]
     if symbol.section in code:
         into = code[symbol.section]
-        if is_call:
-            at = symbol.value // 8 + instruction.imm + 1
-        else:
-            at = (symbol.value + instruction.imm) // 8
+        # a call counts instructions from the next one, an address bytes from the symbol
+        at = symbol.value // 8 + instruction.imm + 1 if is_call else (symbol.value + instruction.imm) // 8
         target = into.by_start.get(at)
         return Reference("function", target.name if target else symbol.name, into.name, at)
     if is_call:

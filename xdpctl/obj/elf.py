@@ -196,9 +196,7 @@ def _headers(
         raise ObjectError(
             f"{name} is truncated: its section headers end at byte {shoff + 64 * shnum}, the file has {len(data)}"
         )
-    headers = [row.unpack_from(data, shoff + 64 * index) for index in range(shnum)]
-    # names, offsets and sizes as (name, type, flags, addr, offset, size, link, info, ...)
-    return headers
+    return [row.unpack_from(data, shoff + 64 * index) for index in range(shnum)]
 
 
 def _contents(data: bytes, name: str, header: tuple[int, ...]) -> bytes:

@@ -326,7 +326,7 @@ def _immediate(code: Section, at: int, one: Instruction) -> Value:
 def _arithmetic(one: Instruction, state: State, *, wide: bool) -> Value:
     operation = one.opcode & 0xF0
     left = _register(state, one.dst)
-    if operation == 0xD0 or (operation == 0x80):  # byte swap, negation
+    if operation in (0xD0, 0x80):  # byte swap, negation
         return UNKNOWN
     right: Value
     if one.opcode & 8:

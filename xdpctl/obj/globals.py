@@ -158,7 +158,7 @@ def values(obj: ObjFile, path: str, settings: Iterable[Setting] = ()) -> list[in
     memory = bytearray(whole.initial or bytes(min(whole.size, MAX_TEXT)))
     for one in settings:
         start = one.offset - whole.offset
-        if one.section == whole.section and 0 <= start and start + len(one.data) <= len(memory):
+        if one.section == whole.section and start >= 0 and start + len(one.data) <= len(memory):
             memory[start : start + len(one.data)] = one.data
     before, star, after = path.partition("[*]")
     try:
@@ -362,7 +362,8 @@ def _other_number(place: _Place, of: Int | Enum, size: int, text: str) -> int:
             return place.ifindex(text)
         except NotFoundError as error:
             raise ConfigError(
-                f"{text!r} does not fit {place.name} ({spell(place.btf, place.type)}): neither a number nor an interface",
+                f"{text!r} does not fit {place.name} ({spell(place.btf, place.type)}):"
+                " neither a number nor an interface",
                 hint=error.hint,
             ) from error
     raise _misfit(place, text, ": not a number")
@@ -406,7 +407,7 @@ def _elements(place: _Place, of: Array, items: list[Any], depth: int) -> bytes:
 
 def _composite(place: _Place, of: Composite, text: str, depth: int) -> bytes:
     if not text.startswith("{"):
-        names = [name for name in members(place.btf, of)][:6]
+        names = list(members(place.btf, of))[:6]
         raise _misfit(
             place,
             text,

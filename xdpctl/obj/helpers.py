@@ -1,4 +1,4 @@
-"""Names of BPF helpers by their numbers: ``enum bpf_func_id`` of linux/bpf.h, closed at 211 since 6.1 (kfuncs since)."""
+"""Names of BPF helpers by their numbers: ``enum bpf_func_id`` of linux/bpf.h, closed at 211 since 6.1."""
 
 from __future__ import annotations
 

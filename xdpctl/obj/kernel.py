@@ -347,7 +347,7 @@ class _Frozen:
             return _version_code()
         for one in self._globals:
             start = offset - one.offset
-            if one.section == section and 0 <= start and start + size <= one.size:
+            if one.section == section and start >= 0 and start + size <= one.size:
                 # no initial bytes: all are zero
                 return int.from_bytes(one.initial[start : start + size], self._order)
         return None

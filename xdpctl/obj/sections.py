@@ -256,8 +256,9 @@ def meaning(section: str) -> SectionMeaning | None:
 
 
 def from_type(text: str) -> SectionMeaning | None:
-    """What ``--type TEXT`` says: a section name (``xdp``, ``xdp.frags``, ``tc``, ``tcx/ingress``) or a program type
-    (``sched_cls``, ``socket_filter``); None: neither.
+    """What ``--type TEXT`` says; None: nothing.
+
+    TEXT is a section name (``xdp``, ``xdp.frags``, ``tc``, ``tcx/ingress``) or a program type (``sched_cls``).
     """
     found = lookup(text)
     if found is None and text.removeprefix("BPF_PROG_TYPE_").lower() in PROGRAM_TYPE_NUMBERS:
@@ -288,8 +289,9 @@ _TARGET_PREFIXES = {"tp_btf": "btf_trace_", "lsm": "bpf_lsm_", "lsm_cgroup": "bp
 
 
 def attach_function(section: str) -> str | None:
-    """Name under which the kernel's BTF has the target of a section (``tp_btf/xdp_exception``: a typedef,
-    ``btf_trace_xdp_exception``); None: the section names none, or that of a program (freplace).
+    """Name under which the kernel's BTF has the target of a section; None: it names none, or one of a program.
+
+    ``fentry/vfs_read`` is a function, ``tp_btf/xdp_exception`` a typedef, ``btf_trace_xdp_exception``.
     """
     found = lookup(section)
     if found is None or not found.attach_btf or found.target is None or found.type == "ext":

@@ -5,7 +5,8 @@ the section name is an alias or newer than this libbpf (`obj.sections`), and loa
 marked ``SEC("?...")``, with nothing else set: no ``--type``, ``--set``, ``--map``, no device to bind to, no
 freplace target. For loader "libbpf" nothing is set at all, as `bpftool prog loadall` or any plain loader does.
 A `fail` says that this load is refused, or that libbpf would load no program of it; without one it goes through
-unless the verifier refuses the logic of a program (bounds, types, loops), which only loading tells. A `warn` loads, but is not what one would think.
+unless the verifier refuses the logic of a program (bounds, types, loops), which only loading tells. A `warn` loads,
+but is not what one would think.
 An `unknown` says what to look at where the facts don't decide.
 
 A problem's `where` is the program or map that it is about, so that who loads one program of several knows which
@@ -387,7 +388,7 @@ def _sizes(one: ObjMap, facts: KernelFacts) -> Iterator[Problem]:
                 "cpumap-too-large",
                 "fail",
                 one.name,
-                f"map {one.name} has {one.max_entries} entries, this kernel takes {facts.nr_cpus} (CONFIG_NR_CPUS): E2BIG",
+                f"map {one.name} has {one.max_entries} entries, this kernel takes {facts.nr_cpus} (its NR_CPUS): E2BIG",
                 f"--map {one.name}=max_entries={facts.possible_cpus}",
             )
         elif one.max_entries > facts.possible_cpus:
