@@ -65,14 +65,12 @@ def answer(mistake: Mistake, tool: str) -> Answer:
     with Sandbox() as sandbox:
         for name in (HOST, GUEST):
             sandbox.run(f"ip netns add {name}")
-            with netns.enter(name):  # so that the kernel sends nothing of its own
-                for which in ("all", "default"):
-                    Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+            sandbox.silence(name)
         for command in mistake.setup:
             sandbox.run(command)
         printed, ended = "", 0
         for command in commands:
-            done = sandbox.run(command, netns=HOST, check=False)
+            done = sandbox.run(command, inside=HOST, check=False)
             printed, ended = printed + done.stdout, done.returncode
             if ended:
                 break

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.errors import ConfigError, PrivilegeError, XdpctlError
 from xdpctl.libbpf import libc
+from xdpctl.netlink import netns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,11 +79,17 @@ class Sandbox:
         with contextlib.suppress(OSError):  # going to another mount namespace leaves us in its root
             os.chdir(self._folder)
 
+    def silence(self, name: str) -> None:
+        """Switch IPv6 off in a named namespace, so that its interfaces send nothing of their own."""
+        with netns.enter(name), contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            for which in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+
     def run(
         self,
         command: str,
         *,
-        netns: str | None = None,
+        inside: str | None = None,
         check: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -90,7 +97,7 @@ class Sandbox:
 
         Args:
             command: the command line; this interpreter's own folder is searched first, so `xdpctl` is ours.
-            netns: a namespace to run it in, entered by setns alone: under ``ip netns exec`` the bpffs would hide.
+            inside: a named namespace to run it in, entered by setns alone: ``ip netns exec`` hides the bpffs.
             check: whether to raise when it fails.
             env: variables to add.
 
@@ -99,8 +106,8 @@ class Sandbox:
             LabError: it failed, or took longer than a minute.
         """
         argv = shlex.split(command)
-        if netns is not None:
-            argv = ["nsenter", f"--net=/run/netns/{netns}", *argv]
+        if inside is not None:
+            argv = ["nsenter", f"--net=/run/netns/{inside}", *argv]
         folder = Path(sys.executable).parent
         try:
             done = subprocess.run(

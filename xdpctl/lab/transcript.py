@@ -37,7 +37,7 @@ class Transcript:
         self._line(f"# {text}", "36")
 
     def shell(
-        self, command: str, *, ends: int = 0, shows: tuple[str, ...] = ()
+        self, command: str, *, ends: int = 0, shows: tuple[str, ...] = (), only: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a command and print what it printed.
 
@@ -45,13 +45,15 @@ class Transcript:
             command: the command line.
             ends: the exit code it should have.
             shows: texts that its output should hold.
+            only: print the lines that begin so, and dots for the others; none given: all.
 
         Raises:
             LabError: it did otherwise.
         """
         self._line(f"$ {command}", "1;32")
         done = self.sandbox.run(command, check=False)
-        for line in done.stdout.rstrip().splitlines():
+        lines = done.stdout.rstrip().splitlines()
+        for line in _shortened(lines, only) if only else lines:
             self._line(f"  {line}".rstrip())
         if done.returncode != ends:
             raise LabError(f"{command}: ended with {done.returncode}, expected {ends}")
@@ -69,3 +71,13 @@ class Transcript:
         """
         if not held:
             raise LabError(otherwise)
+
+
+def _shortened(lines: list[str], only: tuple[str, ...]) -> list[str]:
+    """The lines that begin as asked; one "..." for each run of others."""
+    kept: list[str] = []
+    for line in lines:
+        wanted = line.startswith(only)
+        if wanted or kept[-1:] != ["..."]:
+            kept.append(line if wanted else "...")
+    return kept
