@@ -55,4 +55,4 @@ def test_examples_differ_by_keys_not_by_values():
     assert other_shape({"a": None}, {"a": {"b": 1}}) is None
     assert other_shape({"a": [{"b": 1}]}, {"a": [{"c": 1}]}) is not None
     assert other_shape({"a": 1}, {"a": "1"}) is not None
-    assert shorten({"a": [1, 2], "b": {"c": [[3, 4]]}}) == {"a": [1], "b": {"c": [[3]]}}
+    assert shorten({"a": [1, 2], "b": {"c": [{"d": 3}, {"d": 4}]}}) == {"a": [1, 2], "b": {"c": [{"d": 3}]}}

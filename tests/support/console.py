@@ -11,6 +11,7 @@ block is an example of what its last command prints: the keys must be the same, 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ def other_shape(example: Any, printed: Any, where: str = "") -> str | None:
     """Where the keys of an example and of what was printed differ, or None; null may stand for anything."""
     if example is None or printed is None:
         return None
+    if {type(example), type(printed)} == {int, float}:
+        return None
     if type(example) is not type(printed):
         return f"{where or 'the whole'}: {type(example).__name__} in the example, {type(printed).__name__} printed"
     if isinstance(example, dict):
@@ -120,12 +123,20 @@ def other_shape(example: Any, printed: Any, where: str = "") -> str | None:
 
 
 def shorten(value: Any) -> Any:
-    """A JSON value with one element a list: the example of a shape."""
+    """A JSON value with one element a list of objects: the example of a shape."""
     if isinstance(value, dict):
         return {key: shorten(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [shorten(one) for one in value[:1]]
+        return [
+            shorten(one) for one in (value[:1] if value and isinstance(value[0], (dict, list)) else value)
+        ]
     return value
+
+
+def tidy(printed: str) -> str:
+    """What was printed without what belongs to this machine alone: the project's folder, the kernel's build."""
+    release = os.uname().release
+    return printed.replace(f"{Path.cwd()}/", "").replace(release, release.split("-")[0])
 
 
 def rewrite(path: Path, skip: dict[str, str]) -> None:
@@ -141,9 +152,11 @@ def rewrite(path: Path, skip: dict[str, str]) -> None:
             sys.exit(f"{path}:{step.line}: {step.command}: ended {done.returncode}\n{done.stdout}")
         if step.example is not None:
             first, end = step.example_lines
-            lines[first - 1 : end - 1] = json.dumps(shorten(json.loads(done.stdout)), indent=2).splitlines()
+            lines[first - 1 : end - 1] = tidy(
+                json.dumps(shorten(json.loads(done.stdout)), indent=2)
+            ).splitlines()
         if step.shown and "..." not in (line.strip() for line in step.shown):
-            lines[step.end - 1 - len(step.shown) : step.end - 1] = done.stdout.rstrip("\n").splitlines()
+            lines[step.end - 1 - len(step.shown) : step.end - 1] = tidy(done.stdout.rstrip("\n")).splitlines()
     path.write_text("\n".join(lines) + "\n")
 
 
