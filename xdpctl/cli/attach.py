@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from xdpctl.cli import complete
-from xdpctl.errors import ConfigError
+from xdpctl.cli.preflight import Checks, explain_refusal, judged
+from xdpctl.errors import AttachError, ConfigError
 
 app = typer.Typer()
 
@@ -99,9 +100,27 @@ def attach(
     ] = None,
     first: Annotated[bool, typer.Option("--first", help="TC: run first.")] = False,
     last: Annotated[bool, typer.Option("--last", help="TC: run last (the default).")] = False,
+    redirect_to: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="IFACE",
+            help="Where it redirects to, when only its runs can tell (may be repeated).",
+            autocompletion=complete.interface,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Attach although something is known to fail.")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Run the fixes of what stands against it first.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Attach a program: XDP natively by a pinned link, TC by tcx. All interfaces, or none.
+
+    Before anything changes, the same rules as `xdpctl doctor` are asked, about the devices it redirects to as well:
+    what would fail stops it.
 
     xdpctl attach eth0 prog.o
 
@@ -138,16 +157,24 @@ def attach(
         replace=replace,
         position=places[0] if places else None,
     )
-    _run(request, as_json=as_json)
+    if yes and not fix:
+        raise ConfigError("--yes is for --fix", hint="add --fix")
+    checks = Checks(tuple(redirect_to or ()), force=force, fix=fix, yes=yes)
+    _run(request, checks, as_json=as_json)
 
 
-def _run(request, *, as_json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - imported lazily
+def _run(request, checks: Checks, *, as_json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - imported lazily
     from xdpctl.attach.prepare import prepare
     from xdpctl.attach.run import commit
     from xdpctl.cli.output import note, print_json, print_line
 
     with prepare(request) as prepared:
-        attachments = commit(prepared)
+        found = judged(prepared, checks)
+        try:
+            attachments = commit(prepared)
+        except AttachError as error:
+            explain_refusal(error, found)
+            raise
         for text in prepared.notes:
             note(f"note: {text}")
         replaced = [step.old is not None for step in prepared.steps]

@@ -186,7 +186,8 @@ def _resolve(argv: Sequence[str]) -> list[str]:
     words = list(argv)
     if words[0] != "xdpctl":
         return words
-    words[:1] = [sys.executable, "-m", "xdpctl.cli"]
+    beside = Path(sys.executable).with_name("xdpctl")
+    words[0] = str(beside) if beside.exists() else words[0]
     if PASSING in words and not Path(PASSING).exists():
         built = Path(__file__).resolve().parents[2] / PASSING
         if not built.exists():

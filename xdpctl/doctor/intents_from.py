@@ -46,6 +46,8 @@ class Wish:
     """Names of interfaces in the namespace of the one that is attached to."""
     filled: frozenset[str] = frozenset()
     """Maps that are not empty when the program starts: somebody else's, pinned."""
+    offloaded: bool = False
+    """Loaded for the device's hardware."""
 
 
 def pick(obj: ObjFile, name: str | None) -> ObjProgram:
@@ -95,6 +97,7 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
             frags=program.frags,
             attach_type=program.attach_type or "xdp",
             bound_ifindex=link.ifindex if program.rx_metadata else None,
+            offloaded=wish.offloaded,
             via=wish.via,
             replace=wish.replace,
             sends_tx=program.returns_tx is not False,
@@ -108,15 +111,21 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
         Redirect(link.ref, one.ref, mode, via_map=_by_map(program), multi_buffer=program.frags)
         for one in targets
     ]
+    settings = _settings(wish, snapshot, link)
+    for call in program.redirects:
+        intents += _of_call(wish, call, link, mode, settings, told=bool(targets))
+    return list(dict.fromkeys(intents))
+
+
+def _settings(wish: Wish, snapshot: Snapshot, link: Link) -> list[Setting]:
+    """The --set values; names of interfaces are those of the namespace that is attached in."""
+    if not wish.settings:
+        return []
     from xdpctl.obj import globals as variables
 
-    def ifindex(name: str) -> int:
-        return named(snapshot, link, name).ifindex
-
-    settings = variables.parse_all(wish.obj, list(wish.settings), ifindex=ifindex)
-    for call in program.redirects:
-        intents += _of_call(wish, call, link, mode, list(settings), told=bool(targets))
-    return list(dict.fromkeys(intents))
+    return variables.parse_all(
+        wish.obj, wish.settings, ifindex=lambda name: named(snapshot, link, name).ifindex
+    )
 
 
 def _by_map(program: ObjProgram) -> bool:
@@ -142,8 +151,6 @@ def _of_call(
     wish: Wish, call: RedirectCall, link: Link, mode: str, settings: list[Setting], *, told: bool
 ) -> Iterator[Intent]:
     """One call site: its target where that can be told; `told`: the user said where it goes."""
-    from xdpctl.obj import globals as variables
-
     name = wish.program.name
     if call.helper == "bpf_redirect_map":
         yield from _of_map(wish, call, link, told=told)
@@ -157,6 +164,8 @@ def _of_call(
         yield Redirect(link.ref, link.ref, mode, multi_buffer=wish.program.frags)
         return
     if call.variable is not None:
+        from xdpctl.obj import globals as variables
+
         held = [one for one in dict.fromkeys(variables.values(wish.obj, call.variable, settings)) if one]
         for one in held:
             yield Redirect(link.ref, LinkRef(link.netns, one), mode, multi_buffer=wish.program.frags)

@@ -125,7 +125,14 @@ GENERIC_SLOW = Mistake(
     "none",
     ("net/core/dev.c generic_xdp_install()",),
 )
+UNFORESEEN = Mistake(
+    "attach.unforeseen",
+    "The kernel refused an attach, and no rule foresaw it.",
+    "whatever it was",
+    ("xdpctl/doctor/preflight.py why()",),
+)
 MISTAKES = (
+    UNFORESEEN,
     NO_DEVICE,
     NO_FRAGS,
     OFFLOAD_LOAD,
