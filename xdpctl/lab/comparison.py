@@ -108,9 +108,11 @@ def cell(one: Answer) -> str:
 
 
 def telling(one: Answer) -> list[str]:
-    """The lines that tell what is wrong and what to do."""
+    """The lines that tell what is wrong and what to do; evidence is left to the full text."""
     lines = [line.strip() for line in one.printed.splitlines() if line.strip()]
-    return lines[:6]
+    if any(line.startswith(("FAIL", "WARN")) for line in lines):
+        lines = [line for line in lines if not line.startswith(("- ", "xdpctl: error:", "hint:"))]
+    return lines
 
 
 def _code(text: str) -> str:
