@@ -141,7 +141,7 @@ def _print_program(one: dict[str, Any]) -> None:
         words.append("loaded only when asked for")
     if one["source"]:
         words.append(f"{one['source']}:{one['line']}")
-    print_line(f"\nprogram {_paint(one['name'], '1')}: {', '.join(words)}")
+    _print_painted("\nprogram ", one["name"], f": {', '.join(words)}", "1")
     details = {
         "for": [one["attach_target"]] if one["attach_target"] else [],
         "maps": one["maps"],
@@ -260,9 +260,12 @@ def _value(one: dict[str, Any]) -> str:
 _COLOURS = {"fail": "31;1", "warn": "33;1", "unknown": "35;1"}
 
 
-def _paint(text: str, colour: str) -> str:
-    """Coloured on a terminal, as it is when piped."""
-    return f"\033[{colour}m{text}\033[0m" if colour and sys.stdout.isatty() else text
+def _print_painted(before: str, word: str, after: str, colour: str) -> None:
+    """A line with one word coloured on a terminal, as it is when piped."""
+    from xdpctl.cli.output import plain
+
+    on, off = (f"\033[{colour}m", "\033[0m") if colour and sys.stdout.isatty() else ("", "")
+    sys.stdout.write(f"{before}{on}{plain(word)}{off}{plain(after)}\n")
 
 
 def _print_verdict(one: dict[str, Any]) -> None:
@@ -279,9 +282,7 @@ def _print_verdict(one: dict[str, Any]) -> None:
         )
     said = set()
     for each in one["problems"]:
-        print_line(
-            f"  {_paint(each['severity'].ljust(8), _COLOURS.get(each['severity'], ''))}{each['message']}"
-        )
+        _print_painted("  ", each["severity"].ljust(8), each["message"], _COLOURS.get(each["severity"], ""))
         if each["hint"] and each["hint"] not in said:
             print_line(f"  {'':<8}hint: {each['hint']}")
             said.add(each["hint"])

@@ -338,7 +338,7 @@ def _misused_maps(obj: ObjFile, one: ObjProgram) -> Iterator[Problem]:
                 "map-misused",
                 "fail",
                 one.name,
-                f"{one.name} gives map {name}, a {table.type}, to {helper}, which takes {' or '.join(_MAPS_OF[helper])}",
+                f"{one.name} gives map {name}, a {table.type}, to {helper}: it takes {' or '.join(_MAPS_OF[helper])}",
             )
 
 
