@@ -11,7 +11,7 @@ from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.intent import AttachXdp
 from xdpctl.doctor.rules.attach_core import refuse
 from xdpctl.doctor.rules.case import Case, Mistake, Rule, hard_header_len
-from xdpctl.doctor.rules.commands import channels, mtu
+from xdpctl.doctor.rules.commands import channels, more_rx_queues, mtu
 from xdpctl.doctor.rules.geometry import XDP_PACKET_HEADROOM, Geometry, geometry
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ def _queues(case: Case, link: Link, peer: Link) -> Iterator[Finding]:
         return
     if rx >= tx:
         return
-    others = (f"or more rx queues here: ethtool -L {link.name} rx {tx}",)
     yield refuse(
         case,
         PEER_QUEUES,
@@ -151,7 +150,7 @@ def _queues(case: Case, link: Link, peer: Link) -> Iterator[Finding]:
             Evidence(f"{tx} tx queues in use", f"ethtool channels of {case.name(peer)}"),
         ),
         fix=(channels(case, peer, tx=(tx, rx)),),
-        alternatives=others,
+        alternatives=more_rx_queues(case, link, tx),
     )
 
 

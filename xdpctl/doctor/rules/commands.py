@@ -48,6 +48,15 @@ def channels(case: Case, link: Link, *, flaps: bool = True, **counts: tuple[int,
     return case.fix(link, *command, *there, inverse=(*command, *back), flaps=flaps)
 
 
+def more_rx_queues(case: Case, link: Link, wanted: int) -> tuple[str, ...]:
+    """In words: `ethtool -L` at the receiving end, where the device was made with as many queues."""
+    if link.channels is None or link.channels.rx_max < wanted:
+        return ()
+    where = case.netns(link)
+    inside = f"ip netns exec {where} " if where else ""
+    return (f"receive on as many queues: {inside}ethtool -L {link.name} rx {wanted}",)
+
+
 def private_flag(case: Case, link: Link, name: str, value: str) -> Fix:
     """`ethtool --set-priv-flags`: the driver rebuilds its rings."""
     command = ("ethtool", "--set-priv-flags", link.name, name)

@@ -25,7 +25,7 @@ from xdpctl.doctor.rules.case import (
     hard_header_len,
     has_native,
 )
-from xdpctl.doctor.rules.commands import channels, larger_mtu, pass_program, up
+from xdpctl.doctor.rules.commands import channels, larger_mtu, more_rx_queues, pass_program, up
 from xdpctl.doctor.rules.geometry import geometry
 
 if TYPE_CHECKING:
@@ -284,8 +284,8 @@ def _queue_trouble(case: Case, target: Link, peer: Link) -> Trouble | None:
     )
     reason = f"it has {rx} receive queues and its peer {case.name(peer)} {tx} transmit queues: no XDP features at all"
     fix = (channels(case, peer, tx=(tx, rx), flaps=True),)
-    more = f"or more receive queues here: ethtool -L {target.name} rx {tx}"
-    return Trouble(PEER_QUEUES, Status.FAIL, reason, "EOPNOTSUPP", ENQUEUE, evidence, fix, (more,))
+    more = more_rx_queues(case, target, tx)
+    return Trouble(PEER_QUEUES, Status.FAIL, reason, "EOPNOTSUPP", ENQUEUE, evidence, fix, more)
 
 
 def _sentence(case: Case, target: Link, what: Trouble, source: Link | None = None) -> str:
