@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .ground import Ground
     from .predict import Prediction
 
+_COMMAND = re.compile(r": ((?:ip netns exec \S+ )?ethtool .*)$")
 _BELOW = re.compile(r"the device below instead: (\w+)")
 
 
@@ -44,6 +45,18 @@ def ways(act: Act, said: Prediction) -> list[tuple[str, Act]]:
             field = field or ("source" if isinstance(act, Redirect) else "on")
             found.append((text, replace(act, **{field: below[1]})))
     return found
+
+
+def commands(act: Act, said: Prediction, ground: Ground, watch: Watch) -> tuple[str, ...]:
+    """What is wrong with alternatives that are a command; the first that is there stays in effect."""
+    failing = said.of(Status.FAIL)
+    for text in failing[0].alternatives if len(failing) == 1 else ():
+        command = _COMMAND.search(text)
+        if command:
+            problem = predict.typed(command[1])
+            happened = act.perform(ground, watch)
+            return () if happened.works else (f"{text!r}: {problem or happened}",)
+    return ()
 
 
 def _native(act: Act) -> Act:

@@ -125,6 +125,19 @@ scenario(
 )
 
 
+def one_made_two(ground: Ground) -> None:
+    """Both ends made with two queues, of which the receiving end uses one."""
+    ground.veth("d", "p", queues=(2, 2), peer_queues=(2, 2))
+    ground.channels("d", rx=1, tx=2)
+
+
+scenario(
+    "attach natively by link to a veth that uses one of two rx queues and whose peer sends on two",
+    Attach("d", via="link"),
+    one_made_two,
+)
+
+
 def both_wrong(ground: Ground) -> None:
     ground.veth("d", "p", peer_mtu=9000, peer_queues=(2, 2))
 

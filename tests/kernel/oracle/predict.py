@@ -157,7 +157,16 @@ def apply(fix: Fix, *, back: bool = False) -> str | None:
     argv = fix.inverse if back else fix.argv
     if argv is None:
         return "no inverse"
-    where = ["nsenter", f"--net=/run/netns/{fix.netns}"] if fix.netns else []
+    return _run(argv, fix.netns)
+
+
+def typed(command: str) -> str | None:
+    """Run a command line as a person would who reads it in a finding; returns what went wrong."""
+    return _run(tuple(shlex.split(command)), None)
+
+
+def _run(argv: tuple[str, ...], netns: str | None) -> str | None:
+    where = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     done = subprocess.run(
         [*where, *argv],

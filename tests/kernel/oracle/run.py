@@ -117,6 +117,8 @@ def one(scenario: Scenario, ground: Ground, watch: Watch, *, truth_only: bool = 
     if not happened.works and said.status is Status.FAIL:
         off = advice.check(scenario.act, said, ground, watch)
         fixed = verify(scenario, ground, watch, said) if steps else NONE_OFFERED
+        if fixed == VERIFIED and all(fix.inverse for fix in steps):  # so it fails again by now
+            off += advice.commands(scenario.act, said, ground, watch)
     return Row(
         scenario.name,
         verdict,
