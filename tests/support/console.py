@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
 EXIT_CODE = "echo $?"
 HEX = re.compile(r"\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -136,7 +137,7 @@ def shorten(value: Any) -> Any:
 def tidy(printed: str) -> str:
     """What was printed without what belongs to this machine alone: the project's folder, the kernel's build."""
     release = os.uname().release
-    return printed.replace(f"{Path.cwd()}/", "").replace(release, release.split("-")[0])
+    return printed.replace(f"{ROOT}/", "").replace(release, release.split("-")[0])
 
 
 def rewrite(path: Path, skip: dict[str, str]) -> None:
