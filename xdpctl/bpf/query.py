@@ -201,7 +201,7 @@ def _walk(next_id: str, open_id: str, read: Callable[[int], _T], what: str) -> I
         try:
             fd = opening(current.value)
         except CallError as why:
-            if why.code == errno.ENOENT:  # gone since
+            if why.code in {errno.ENOENT, errno.EAGAIN}:  # gone since; a link that is just being made
                 continue
             raise refused(f"open BPF {what}", why, "CAP_SYS_ADMIN") from why
         try:
