@@ -1,0 +1,1 @@
+"""What the kernel does with frames: real ones sent and heard, and the tracepoints that tell of them."""
