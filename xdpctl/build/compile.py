@@ -34,6 +34,9 @@ VMLINUX_FLAGS = ("-fms-extensions", "-Wno-microsoft-anon-tag")
 
 NEVER: stamp.Mark = (-1, -1)
 
+MTIME_GRAIN = 10_000_000
+"""ns that an mtime may lie behind the clock: a tick of the kernel (current_time(), CONFIG_HZ=100)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -282,8 +285,10 @@ class _Run:
 def _trusted_mark(path: Path, ended: Ended[_Job]) -> stamp.Mark:
     """The input's mark, or one that fits nothing: it was written while clang ran."""
     mark = stamp.mark(path)
-    if mark is None or ended.began <= mark[0] <= time.time_ns():
-        return NEVER
+    if mark is None or ended.began - MTIME_GRAIN <= mark[0] <= time.time_ns():
+        ours = ended.key.with_vmlinux
+        if mark is None or ours is None or path != ours / vmlinux.NAME:  # ours was whole before clang started
+            return NEVER
     return mark
 
 

@@ -108,9 +108,11 @@ class Pool(Generic[Key]):
 
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets it
+    """Hold Ctrl-C back until the block ends; then it is delivered as ever."""
+    if threading.current_thread() is not threading.main_thread() or not callable(
+        signal.getsignal(signal.SIGINT)
+    ):
+        yield  # only the main thread gets it; and where it is ignored (a job in the background) it stays so
         return
     held: list[int] = []
 
@@ -122,5 +124,5 @@ def _no_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        if held:
+            signal.raise_signal(signal.SIGINT)

@@ -95,3 +95,13 @@ def test_a_program_that_is_not_there_is_an_os_error():
         with pytest.raises(FileNotFoundError):
             pool.start(0, ["/does/not/exist"])
         assert len(pool) == 0
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Pool[int]() as pool:
+            pool.start(0, ["sh", "-c", "kill -INT $PPID; echo done"])
+            assert pool.wait().output == "done\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
