@@ -158,7 +158,7 @@ class SectionMeaning:
     target: str | None = None
     """What follows the slash: a function, tracepoint or event."""
     hook: str | None = None
-    """ingress or egress, where an alias says so (``tc-ingress``)."""
+    """ingress or egress, where the name says so (``tcx/ingress``, ``tc-ingress``)."""
 
 
 def lookup(section: str, *, libbpf: tuple[int, int] | None = None) -> SectionMeaning | None:
@@ -184,8 +184,13 @@ def lookup(section: str, *, libbpf: tuple[int, int] | None = None) -> SectionMea
                 row.sleepable,
                 row.attach_btf,
                 target or None,
+                _hook(row.attach_type),
             )
     return None
+
+
+def _hook(attach_type: str | None) -> str | None:
+    return attach_type.removeprefix("tcx/") if attach_type in ("tcx/ingress", "tcx/egress") else None
 
 
 def version(text: str) -> tuple[int, int]:

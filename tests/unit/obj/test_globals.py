@@ -136,7 +136,7 @@ def test_a_value_becomes_the_bytes_that_the_program_reads(obj, text, section, da
         ("cfg=5", "it has members"),
         ("cfg.low=1", "bitfield"),
         ("cfg={bad", "not valid JSON"),
-        ("cfg={\"port\": null}", "does not fit"),
+        ('cfg={"port": null}', "does not fit"),
         ("pointer=1", "can't be set"),
         ("real=much", "not a number"),
         ("real=nan,", "not a number"),

@@ -64,7 +64,9 @@ def test_newer_names_say_since_when(section, since):
         assert lookup(section, libbpf=(major, minor)) is not None
 
 
-@pytest.mark.parametrize("section", ["xdp_root", "xdp/upf", "xdpx", "tc-ingress", "kprobes/x", "tracepoint_x", "fentryx"])
+@pytest.mark.parametrize(
+    "section", ["xdp_root", "xdp/upf", "xdpx", "tc-ingress", "kprobes/x", "tracepoint_x", "fentryx"]
+)
 def test_libbpf_is_strict(section):
     assert lookup(section) is None
 
@@ -100,7 +102,19 @@ def test_aliases_that_are_safe(section, type_, attach_type):
 
 @pytest.mark.parametrize(
     "section",
-    ["prog", "ingress", "egress", "filter", "main", "2/1", "xdpfoo", "tcp_filter", "tcpdump", "xdp_devmap_x", "xdp/devmap2"]
+    [
+        "prog",
+        "ingress",
+        "egress",
+        "filter",
+        "main",
+        "2/1",
+        "xdpfoo",
+        "tcp_filter",
+        "tcpdump",
+        "xdp_devmap_x",
+        "xdp/devmap2",
+    ]
     + ["socketpair", "from-container", "maps", ".text", "", "actionable", "XDP_root", "lirc_mode"],
 )
 def test_names_that_say_nothing_safe(section):
