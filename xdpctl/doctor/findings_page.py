@@ -29,6 +29,7 @@ TITLES = {
     "qdisc": "Qdiscs and rings",
     "environment": "The machine",
     "link": "Links",
+    "probe": "Measured by --probe",
 }
 
 

@@ -111,13 +111,13 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
         Redirect(link.ref, one.ref, mode, via_map=_by_map(program), multi_buffer=program.frags)
         for one in targets
     ]
-    settings = _settings(wish, snapshot, link)
+    settings = settings_of(wish, snapshot, link)
     for call in program.redirects:
         intents += _of_call(wish, call, link, mode, settings, told=bool(targets))
     return list(dict.fromkeys(intents))
 
 
-def _settings(wish: Wish, snapshot: Snapshot, link: Link) -> list[Setting]:
+def settings_of(wish: Wish, snapshot: Snapshot, link: Link) -> list[Setting]:
     """The --set values; names of interfaces are those of the namespace that is attached in."""
     if not wish.settings:
         return []

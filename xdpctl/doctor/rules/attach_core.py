@@ -152,7 +152,7 @@ MISTAKES = (
     GENERIC_SLOW,
 )
 
-REFUSED = "the attach"
+REFUSED, LOAD = "the attach", "the load"
 HARDWARE = ("nfp", "netdevsim")
 """Drivers that run programs in hardware (or play it)."""
 
@@ -236,10 +236,25 @@ def loading(case: Case, intent: AttachXdp) -> Iterator[Finding]:
             errno="EINVAL",
             evidence=(Evidence("BPF_F_XDP_HAS_FRAGS is refused", "probe: load of a throwaway program"),),
             alternatives=("load it as SEC(xdp), with an MTU that fits one buffer", "Linux 5.18 or newer"),
-            shows_in="the load",
+            shows_in=LOAD,
         )
     bound = intent.bound_ifindex or (intent.link.ifindex if intent.offloaded else None)
     if bound is None:
+        return
+    if not intent.offloaded and not case.since(6, 3) and not case.kernel.features.get("netdev_genl"):
+        yield refuse(
+            case,
+            OFFLOAD_LOAD,
+            link,
+            f"{intent.program} is to be bound to a device, which kernel {case.kernel.release} does not know",
+            errno="EINVAL",
+            evidence=(
+                case.version_evidence(),
+                Evidence("no netdev family, which came with BPF_F_XDP_DEV_BOUND_ONLY", "probe: genl netdev"),
+            ),
+            alternatives=("load it without binding it to a device", "Linux 6.3 or newer"),
+            shows_in=LOAD,
+        )
         return
     home = case.by_ref.get((link.netns, bound))
     if home is None:
@@ -259,7 +274,7 @@ def loading(case: Case, intent: AttachXdp) -> Iterator[Finding]:
         errno="EINVAL",
         evidence=(Evidence(f"{home.name}'s driver is {driver}", "ethtool driver info, rtnl link kind"),),
         alternatives=("load it without binding it to a device, and attach natively",),
-        shows_in="the load",
+        shows_in=LOAD,
     )
 
 
@@ -275,11 +290,14 @@ def native(case: Case, intent: AttachXdp) -> Iterator[Finding]:
     features = _features_evidence(case, link)
     since = NATIVE_SINCE.get(driver or "")
     too_old = since is not None and not case.since(*since) and not link.xdp_features
-    if driver in NO_NDO_BPF or (driver == "bond" and too_old):
+    if driver in NO_NDO_BPF or (too_old and not _takes_newer_drivers(case)):
         below = case.lowers(link)
         lower = f"attach to the device below instead: {', '.join(one.name for one in below)}"
         others = (f"attach in generic mode: --mode generic {link.name}", *((lower,) if below else ()))
-        why = f"{driver} has no ndo_bpf" if driver != "bond" else "bond has it from 5.15"
+        why = f"{driver} has no ndo_bpf"
+        if too_old and since is not None:
+            why = f"{driver} has it from {since[0]}.{since[1]}"
+            features = (*features, case.version_evidence())
         yield refuse(
             case,
             NO_NATIVE,
@@ -305,6 +323,11 @@ def native(case: Case, intent: AttachXdp) -> Iterator[Finding]:
                 f"attach in generic mode: --mode generic {link.name}",
             ),
         )
+
+
+def _takes_newer_drivers(case: Case) -> bool:
+    """Enterprise kernels take whole drivers from newer ones: there a version says nothing about them."""
+    return ".el" in case.kernel.release or ".amzn" in case.kernel.release
 
 
 def _features_evidence(case: Case, link: Link) -> tuple[Evidence, ...]:

@@ -56,6 +56,7 @@ SUBJECTS = (
     _subject("tun", "Redirect", kinds="tun"),
     _subject("qdisc", "Health"),
     _subject("environment", "AttachXdp AttachTc"),
+    _subject("measured", ""),
 )
 """In the order in which the kernel makes its checks, so that the first failure is the one it answers with."""
 MACHINE = "xdpctl.doctor.rules.environment"
