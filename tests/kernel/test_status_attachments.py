@@ -143,7 +143,7 @@ def test_without_capabilities_it_shows_what_the_kernel_lets_anybody_see(world, x
     assert one["program"] == {"id": made.program.id, "name": "pass", "tag": made.program.tag}, (
         "from our record"
     )
-    assert (one["owner"], one["via"], one["link_id"]) == ("xdpctl", None, None)
+    assert (one["owner"], one["via"], one["link_id"]) == ("xdpctl", "link", made.link_id), "from its pin"
     assert "CAP_SYS_ADMIN" in done.stderr
     assert "tcx programs are not told" in done.stderr
     assert "CAP_NET_ADMIN" in done.stderr

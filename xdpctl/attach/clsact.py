@@ -14,7 +14,6 @@ from xdpctl.attach import runstate
 from xdpctl.attach.strategy import Change
 from xdpctl.attach.tcx import find_anchor
 from xdpctl.bpf import net
-from xdpctl.bpf.program import program_by_id
 from xdpctl.errors import AttachError, NetlinkError
 from xdpctl.netlink import tc, wire
 
@@ -100,8 +99,7 @@ class Clsact:
 
     def replace(self, program: Loaded, target: Target, old: Attachment, changes: Transaction) -> Change:
         """See `Strategy`."""
-        before = program_by_id(old.program.id)
-        changes.hold(before)
+        before = changes.program(old.program.id)
         _exchange(old, program.fd)
         changes.add(f"{target.hook} of {target.where}", lambda: _exchange(old, before.fd))
         return Change("clsact", priority=old.priority, handle=old.handle)

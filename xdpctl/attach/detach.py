@@ -108,11 +108,7 @@ def detach(request: DetachRequest) -> Detached:
                 raise
             finally:
                 removed = [one.path for one in stale if pins.unpin(one.path)]
-                taken = {id(one) for one in done}
-                remain = {
-                    one.program.id for found in present.values() for one in found if id(one) not in taken
-                }
-                maps = cleanup.after_leaving(left, still_used=remain, keep_maps=request.keep_maps)
+                maps = cleanup.after_leaving(left, keep_maps=request.keep_maps)
     notes += [f"{name} is gone; its stale pin is removed" for name in gone]
     return Detached(tuple(done), tuple(removed), tuple(maps), tuple(notes))
 

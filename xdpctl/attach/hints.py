@@ -8,7 +8,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from xdpctl.attach.conflicts import clear_command
+
 if TYPE_CHECKING:
+    from xdpctl.attach.model import Attachment
     from xdpctl.attach.strategy import Target
     from xdpctl.errors import AttachError
 
@@ -67,8 +70,24 @@ _BY_ERRNO = {
 }
 
 
-def hint(error: AttachError, target: Target) -> str | None:
-    """What to type after this refusal; None where nothing is known that would help."""
+# bpf_xdp_link_update(), tcx_link_update(): neither says more than the errno
+_BY_ERRNO_OF_UPDATE = {
+    errno.EINVAL: "only a program of the same type and expected attach type takes its place; else, with a gap: {clear}",
+    errno.EPERM: "another program is there than a moment ago: try again",
+    errno.ENOLINK: "the interface or the link has gone meanwhile",
+}
+
+
+def hint(error: AttachError, target: Target, old: Attachment | None = None) -> str | None:
+    """What to type after this refusal; None where nothing is known that would help.
+
+    Args:
+        error: the refusal.
+        target: where.
+        old: the attachment that was to be replaced.
+    """
+    if old is not None and error.extack is None and error.errno in _BY_ERRNO_OF_UPDATE:
+        return _BY_ERRNO_OF_UPDATE[error.errno].format(clear=clear_command(target, old))
     words = {"iface": target.interface, "run": target.command("")}
     if error.extack:
         for part, text in _BY_SENTENCE:

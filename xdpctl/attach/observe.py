@@ -170,24 +170,23 @@ class Observer:
     def _xdp_link(self, ifindex: int, program_id: int, netns: NetnsRef) -> int | None:
         """Id of the link that holds this program on this device, None: it was attached by netlink.
 
-        Two namespaces may have a device of the same ifindex, and one program on both: then where a pin was made
-        decides, and no link is given to two devices.
+        Our own pins tell first: anybody who may read them needs no CAP_SYS_ADMIN to list links. Two namespaces may
+        have a device of the same ifindex, and one program on both: then where a pin was made decides, and no link
+        is given to two devices.
         """
-        candidates = [
-            one for one in self.xdp_links.get((ifindex, program_id), ()) if one.id not in self._claimed
+        own = [
+            one
+            for one in self.pins.values()
+            if (one.ifindex, one.program_id) == (ifindex, program_id) and one.link_id not in self._claimed
         ]
-        if len(candidates) > 1:
-            here = [
-                one
-                for one in candidates
-                if (pin := self.pins.get(one.id)) is not None and pin.netns_inode == netns.inode
-            ]
-            elsewhere = [one for one in candidates if one.id not in self.pins]
-            candidates = here or elsewhere or candidates
-        if not candidates:
+        here = [one.link_id for one in own if one.netns_inode == netns.inode] or [one.link_id for one in own]
+        if not here:
+            others = self.xdp_links.get((ifindex, program_id), ())
+            here = [one.id for one in others if one.id not in self._claimed]
+        if not here:
             return None
-        self._claimed.add(candidates[0].id)
-        return candidates[0].id
+        self._claimed.add(here[0])
+        return here[0]
 
     def mprog(
         self, raw: RawLink, netns: NetnsRef, hooks: Iterable[str] | None = None

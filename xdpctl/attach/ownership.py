@@ -44,6 +44,20 @@ def maps_folder() -> Path:
     return pins.root() / "maps"
 
 
+def tail_calls_folder() -> Path:
+    """Where program arrays are pinned as long as a program of ours may jump through them.
+
+    The kernel empties one when no descriptor and no pin of it is left, whatever programs still use it
+    (prog_array_map_clear() in kernel/bpf/arraymap.c), and tail calls then silently fail.
+    """
+    return pins.root() / "tail-calls"
+
+
+def tail_call_pin(program_id: int, map_name: str) -> Path:
+    """Path of a program array's pin."""
+    return tail_calls_folder() / f"{program_id}-{pins.escaped(map_name)}"
+
+
 def link_pin(netns_inode: int, ifindex: int, interface: str, hook: str, link_id: int) -> Path:
     """Path of a link's pin; the link's id in it keeps it from ever being taken by a stale one."""
     name = f"{ifindex}-{pins.escaped(interface)}-{hook}-{link_id}"

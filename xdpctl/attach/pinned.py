@@ -8,7 +8,6 @@ from xdpctl.attach import ownership
 from xdpctl.attach.strategy import Change
 from xdpctl.bpf import pins
 from xdpctl.bpf.link import open_link
-from xdpctl.bpf.program import program_by_id
 from xdpctl.errors import AttachError, NotFoundError
 
 if TYPE_CHECKING:
@@ -30,17 +29,16 @@ def keep(link: Link, target: Target, changes: Transaction, *, via: str, mode: st
     path = ownership.link_pin(target.netns_inode, target.ifindex, target.interface, target.hook, link_id)
     try:
         link.pin(path)
-    except BaseException:
-        link.close()  # the last descriptor of an unpinned link: it detaches
-        raise
-    changes.hold(link)
-    changes.add(f"{target.hook} of {target.where}", lambda: _drop(link, path))
+    finally:
+        link.close()  # the last descriptor, if it could not be pinned: it detaches
+    changes.add(f"{target.hook} of {target.where}", lambda: _drop(path))
     return Change(via, mode, link_id, path)
 
 
-def _drop(link: Link, path: Path) -> None:
-    pins.unpin(path)
-    link.detach()
+def _drop(path: Path) -> None:
+    with open_link(path) as link:
+        pins.unpin(path)
+        link.detach()
 
 
 def replace(program: Loaded, target: Target, old: Attachment, changes: Transaction, *, via: str) -> Change:
@@ -53,22 +51,23 @@ def replace(program: Loaded, target: Target, old: Attachment, changes: Transacti
         PrivilegeError: CAP_SYS_ADMIN is missing (it opens programs and foreign links by id).
     """
     assert old.link_id is not None  # noqa: S101 - what is via a link has one
-    link = open_link(old.pin if old.pin is not None else old.link_id)
-    changes.hold(link)
-    before = program_by_id(old.program.id)
-    changes.hold(before)
-    link.update(program.fd, expected_fd=before.fd)
-    changes.add(f"{target.hook} of {target.where}", lambda: link.update(before.fd, expected_fd=program.fd))
-    pin, note = old.pin, None
-    if pin is None:
-        pin = ownership.link_pin(
-            target.netns_inode, target.ifindex, target.interface, target.hook, old.link_id
-        )
+    which: Path | int = old.pin if old.pin is not None else old.link_id
+    before = changes.program(old.program.id)
+    _update(which, before.fd, program.fd)
+    changes.add(f"{target.hook} of {target.where}", lambda: _update(which, program.fd, before.fd))
+    if old.pin is not None:
+        return Change(via, old.mode, old.link_id, old.pin)
+    pin = ownership.link_pin(target.netns_inode, target.ifindex, target.interface, target.hook, old.link_id)
+    with open_link(which) as link:
         link.pin(pin)
-        made = pin
-        changes.add(f"pin {made}", lambda: pins.unpin(made))
-        note = f"link {old.link_id} was made by somebody else, who may still hold it"
+    changes.add(f"pin {pin}", lambda: pins.unpin(pin))
+    note = f"link {old.link_id} was made by somebody else, who may still hold it"
     return Change(via, old.mode, old.link_id, pin, note=note)
+
+
+def _update(which: Path | int, old_fd: int, new_fd: int) -> None:
+    with open_link(which) as link:
+        link.update(new_fd, expected_fd=old_fd)
 
 
 def detach(old: Attachment) -> str | None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
-from xdpctl.attach import cleanup, hints, runstate
+from xdpctl.attach import cleanup, hints, ownership, runstate
 from xdpctl.attach.model import Attachment, ProgramRef, wall_clock
 from xdpctl.attach.prepare import Prepared, prepare
 from xdpctl.attach.strategy import Loaded
@@ -52,12 +53,12 @@ def commit(prepared: Prepared) -> list[Attachment]:
             changes.check()
             made.append((step, _do(step, loaded, changes, done=len(made))))
         _record_clsact(prepared, loaded, made)
-        done = [_attachment(step, change, loaded) for step, change in made]
     replaced = [step.old.program.id for step in prepared.steps if step.old is not None]
     if replaced:
-        # maps of the old programs have passed to the new one's record: they go when it is detached
-        cleanup.after_leaving(replaced, keep_maps=True)
-    return done
+        with namespaces.enter(prepared.netns):
+            # maps of the old programs have passed to the new one's record: they go when it is detached
+            cleanup.after_leaving(replaced, keep_maps=True)
+    return [_attachment(step, change, loaded) for step, change in made]
 
 
 def _load(prepared: Prepared, changes: Transaction) -> Loaded:
@@ -71,6 +72,11 @@ def _load(prepared: Prepared, changes: Transaction) -> Loaded:
     loaded = Loaded(prepared.program.fd, info.id, prepared.program.name, info.tag, info.load_time_ns)
     changes.add("run-time state", lambda: runstate.forget([loaded.id]))
     _record(prepared, loaded)
+    for one in prepared.object.maps.values():
+        path = ownership.tail_call_pin(loaded.id, one.name)
+        if one.type == "prog_array":
+            one.pin(path)
+            changes.add(f"pin {path}", functools.partial(pins.unpin, path))
     return loaded
 
 
@@ -83,7 +89,11 @@ def _record(prepared: Prepared, loaded: Loaded, clsact: tuple[tuple[int, int], .
     wanted = {str(one.pin_path) for one in prepared.object.maps.values() if one.pin_path is not None}
     replaced = {step.old.program.id for step in prepared.steps if step.old is not None}
     if replaced:
-        wanted |= {path for one in runstate.read().values() if one.id in replaced for path in one.map_pins}
+        folder = str(ownership.maps_folder())
+        earlier = {path for one in runstate.read().values() if one.id in replaced for path in one.map_pins}
+        wanted |= {path for path in earlier if path.startswith(folder)}
+    arrays = [one.name for one in prepared.object.maps.values() if one.type == "prog_array"]
+    wanted |= {str(ownership.tail_call_pin(loaded.id, name)) for name in arrays}
     return runstate.write(
         runstate.Record(
             id=loaded.id,
@@ -122,7 +132,7 @@ def _do(step: Step, loaded: Loaded, changes: Transaction, *, done: int) -> Chang
         if error.errno is not None and error.interface is not None:
             error.message = _refusal(error, step, loaded)
         error.program, error.interface = loaded.name, step.target.interface
-        error.hint = error.hint or hints.hint(error, step.target)
+        error.hint = error.hint or hints.hint(error, step.target, step.old)
         if done:
             others = "the interface before it is" if done == 1 else f"the {done} interfaces before it are"
             error.message += f"; {others} as before"

@@ -12,6 +12,8 @@ from xdpctl.errors import XdpctlError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from xdpctl.bpf.program import LoadedProgram
+
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that would otherwise end the process between an attachment and the note of how to undo it."""
 
@@ -70,15 +72,26 @@ class Transaction:
     def __init__(self, signals: HeldSignals) -> None:
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._closing = contextlib.ExitStack()
+        self._programs: dict[int, LoadedProgram] = {}
         self.check = signals.check
 
     def add(self, what: str, undo: Callable[[], object]) -> None:
         """Note a change that was just made; `what` names it in a message should undoing it fail."""
         self._undo.append((what, undo))
 
-    def hold(self, resource: Any) -> None:
-        """Close this at the end, whatever comes: descriptors that undoing needs."""
-        self._closing.callback(resource.close)
+    def program(self, number: int) -> LoadedProgram:
+        """The program with this id, open until the end: undoing needs it, and else nobody may hold it any more.
+
+        Raises:
+            NotFoundError: it is gone.
+            PrivilegeError: CAP_SYS_ADMIN is missing.
+        """
+        if number not in self._programs:
+            from xdpctl.bpf.program import program_by_id
+
+            self._programs[number] = program_by_id(number)
+            self._closing.callback(self._programs[number].close)
+        return self._programs[number]
 
     def take_back(self) -> list[str]:
         """Undo everything, last first; what could not be undone, in words."""

@@ -126,8 +126,7 @@ class XdpNetlink:
     def replace(self, program: Loaded, target: Target, old: Attachment, changes: Transaction) -> Change:
         """See `Strategy`."""
         mode = old.mode or "native"
-        before = program_by_id(old.program.id)
-        changes.hold(before)
+        before = changes.program(old.program.id)
         _exchange(target.ifindex, mode, before.fd, program.fd)
         changes.add(f"xdp of {target.where}", lambda: _exchange(target.ifindex, mode, program.fd, before.fd))
         return Change("netlink", mode)
