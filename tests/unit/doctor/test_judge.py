@@ -165,6 +165,7 @@ def test_ids_are_unique_and_tell_where_they_belong():
         "qdisc",
         "environment",
         "link",
+        "probe",
     }
 
 
