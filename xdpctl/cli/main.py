@@ -66,10 +66,13 @@ class Output:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned, never a traceback shown (XDPCTL_DEBUG=1 shows it)."""
+    stdout = sys.stdout
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return _interrupted()
+    finally:
+        sys.stdout = stdout
 
 
 def _run(arguments: list[str]) -> int:
