@@ -66,6 +66,10 @@ comparison: root setup-dev build ## Make the same mistakes with ip, bpftool, xdp
 	@$(PYTHON) -m xdpctl.lab.comparison >build/comparison.md
 	@mv build/comparison.md docs/comparison.md
 
+.PHONY: fresh
+fresh: root ## Run demo and test in a bare Debian made for it (SUITE=bookworm or trixie)
+	@.ci/fresh $(or $(SUITE),bookworm)
+
 .PHONY: clean
 clean: ## Remove what was built (.venv stays)
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
