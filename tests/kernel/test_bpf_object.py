@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from xdpctl.bpf import features, pins, query, verifier
 from xdpctl.bpf import object as bpf_object
-from xdpctl.bpf import pins, query, verifier
 from xdpctl.bpf.object import Object
 from xdpctl.errors import ConfigError, MapError, NotFoundError, ObjectError, UnsupportedError, VerifierError
 from xdpctl.libbpf import uapi
@@ -233,16 +233,18 @@ def test_the_c_line_is_found_by_line_info_where_the_log_does_not_give_it(rejecte
     with Object.open(rejected_o) as opened, pytest.raises(VerifierError) as caught:
         opened.load()
     as_before_6_9 = re.sub(r" @ \S+:\d+$", "", caught.value.log, flags=re.MULTILINE)
-    assert as_before_6_9 != caught.value.log
+    assert "rejected.bpf.c" not in as_before_6_9
     again = verifier.rejected("bad", rejected_o, as_before_6_9, section="xdp")
     assert again.source == caught.value.source
 
 
 def test_a_verifier_log_longer_than_the_room_keeps_its_end(rejected_o, monkeypatch):
-    monkeypatch.setattr(bpf_object, "LOG_BYTES", 512)
+    monkeypatch.setattr(bpf_object, "LOG_BYTES", 256)
     with Object.open(rejected_o) as opened, pytest.raises(VerifierError) as caught:
         opened.load()
-    assert caught.value.line == "R1 offset is outside of the packet"  # Linux 6.4 on
+    # before Linux 6.4 a log keeps its beginning (kernel/bpf/log.c); what came in 6.6 tells
+    if features.probe("link_extack"):
+        assert caught.value.line == "R1 offset is outside of the packet"
     assert "whole" not in caught.value.hint
 
 
@@ -274,7 +276,7 @@ FAILING = {  # name: (C, error, what it says)
     "kconfig": (
         'extern int CONFIG_NO_SUCH __kconfig; SEC("xdp") int p(struct xdp_md *c) { return CONFIG_NO_SUCH; }',
         UnsupportedError,
-        "needs the kernel option CONFIG_NO_SUCH",
+        "needs the kernel option CONFIG_NO_SUCH|needs the kernel's configuration",
     ),
     "freplace": ('SEC("freplace/f") int p(struct xdp_md *c) { return 2; }', ObjectError, "not told of which"),
     "fentry": (

@@ -47,6 +47,7 @@ FEATURES = {
         Feature("btf", "the kernel's own BTF, for CO-RE", "Linux 5.4", attempts.btf),
         Feature("netdev_genl", "what XDP a device can, by netlink", "Linux 6.3", attempts.netdev_genl),
         Feature("live_frames", "test runs that really send frames", "Linux 5.18", attempts.live_frames),
+        Feature("test_run_context", "test runs as of a device", "Linux 5.15", attempts.test_run_context),
         Feature("fentry", "programs at kernel functions and at other programs", "Linux 5.5", attempts.fentry),
         Feature(
             "freplace", "replacing a function of a program (dispatchers)", "Linux 5.6", attempts.freplace

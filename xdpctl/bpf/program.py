@@ -253,6 +253,10 @@ def run(
         AttachError: the kernel refused (a frame too short or too long for the device's frame size, ...).
         PrivilegeError: CAP_NET_ADMIN or CAP_BPF is missing.
     """
+    from xdpctl.bpf import features  # its import would delay an attach, which runs nothing
+
+    if live_frames and not features.probe("live_frames"):  # an older kernel would take no notice of the flag
+        raise UnsupportedError("a test run with live frames", needs="Linux 5.18", has="an older one")
     if ctx is None and ifindex:
         ctx = _context(query.program_info(fd).type, len(data), ifindex)
     out = memory.buffer(0 if live_frames else len(data) + 4096)
@@ -274,13 +278,10 @@ def run(
     try:
         lib().bpf_prog_test_run_opts(fd, opts)
     except CallError as why:
-        if live_frames and why.code == errno.EINVAL:
-            from xdpctl.bpf import features
-
-            if not features.probe("live_frames"):
-                raise UnsupportedError(
-                    "live-frame test runs", needs="Linux 5.18", has="an older one", errno=why.code
-                ) from why
+        if ctx and why.code == errno.EINVAL and not features.probe("test_run_context"):
+            raise UnsupportedError(
+                "a test run with a context (ifindex)", needs="Linux 5.15", has="an older one", errno=why.code
+            ) from why
         if why.code == 524:  # ENOTSUPP: no test_run for the type
             raise UnsupportedError(
                 "a test run", needs="a program type that can be run", has=query.program_info(fd).type

@@ -110,6 +110,12 @@ def load_failed(owner: Object, why: CallError, lines: list[str], verifier_log: s
             needs="the kernel's BTF (CONFIG_DEBUG_INFO_BTF)",
             has="a kernel without /sys/kernel/btf/vmlinux",
         )
+    if any("failed to open system Kconfig" in line for line in lines):
+        return UnsupportedError(
+            path.name,
+            needs="the kernel's configuration (/proc/config.gz or /boot/config-...), for its __kconfig variables",
+            has="a system without it",
+        )
     if found := _find(_KCONFIG, lines):
         return UnsupportedError(
             path.name, needs=f"the kernel option {found[1]}", has="a kernel that has it not set"
