@@ -96,7 +96,13 @@ class NotFoundError(ConfigError):
     """
 
     def __init__(
-        self, what: str, name: str, *, known: Iterable[str] = (), where: str | None = None, hint: str | None = None
+        self,
+        what: str,
+        name: str,
+        *,
+        known: Iterable[str] = (),
+        where: str | None = None,
+        hint: str | None = None,
     ) -> None:
         known = sorted(set(known))
         close = near(name, known)
@@ -124,6 +130,7 @@ class CompileError(XdpctlError):
         self.diagnostics = diagnostics
 
     def to_json(self) -> dict[str, Any]:
+        """The same, and the attributes above."""
         return {**super().to_json(), "diagnostics": self.diagnostics}
 
 
@@ -165,6 +172,7 @@ class VerifierError(XdpctlError):
         self.log_file = log_file
 
     def to_json(self) -> dict[str, Any]:
+        """The same, and the attributes above."""
         return {
             **super().to_json(),
             "program": self.program,
@@ -190,6 +198,7 @@ class KernelError(XdpctlError):
         self.extack = extack
 
     def to_json(self) -> dict[str, Any]:
+        """The same, and the attributes above."""
         return {**super().to_json(), "errno": errno_name(self.errno), "extack": self.extack}
 
 
@@ -215,6 +224,7 @@ class AttachError(KernelError):
         self.mode = mode
 
     def to_json(self) -> dict[str, Any]:
+        """The same, and the attributes above."""
         return {**super().to_json(), "program": self.program, "interface": self.interface, "mode": self.mode}
 
 
@@ -267,9 +277,13 @@ class PrivilegeError(KernelError):
 
     exit_code = 10
 
-    def __init__(self, action: str, *, capability: str, errno: int | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, action: str, *, capability: str, errno: int | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(
-            f"{action}: not permitted, needs {capability}", errno=errno, hint=hint or "run it as root, with sudo"
+            f"{action}: not permitted, needs {capability}",
+            errno=errno,
+            hint=hint or "run it as root, with sudo",
         )
         self.capability = capability
 

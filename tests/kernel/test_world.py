@@ -1,6 +1,5 @@
 """The ground that kernel tests stand on is what it claims to be."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ def test_the_machine_s_own_interfaces_are_out_of_reach(world):
 
 
 def test_bpffs_is_private_and_empty():
-    assert {name for name in os.listdir("/sys/fs/bpf") if not name.endswith(".debug")} == set()
+    assert {path for path in Path("/sys/fs/bpf").iterdir() if path.suffix != ".debug"} == set()
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     assert ["/sys/fs/bpf", "bpf"] in mounts
 
