@@ -53,6 +53,22 @@ _CONFIG = re.compile(
 )
 
 
+def stable_version(release: str, built: str) -> tuple[int, int, int]:
+    """The upstream version in `uname -r`, or the more precise one that Debian tells in `uname -v`.
+
+    Debian names 5.10.262 ``5.10.0-46-amd64`` and says ``#1 SMP Debian 5.10.262-1`` beside it: rules about stable
+    backports need the third number.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    if numbers is None:
+        return (0, 0, 0)
+    version = int(numbers[1]), int(numbers[2]), int(numbers[3] or 0)
+    told = re.search(r"Debian (\d+)\.(\d+)\.(\d+)", built)
+    if told and version == (int(told[1]), int(told[2]), 0):
+        return (*version[:2], int(told[3]))
+    return version
+
+
 def kernel(problems: list[Problem], probes: Collection[str] | None = None) -> Kernel:
     """The running kernel, its probed features and the part of its configuration that concerns us.
 
@@ -61,8 +77,7 @@ def kernel(problems: list[Problem], probes: Collection[str] | None = None) -> Ke
         probes: names of the features to try out, None: all.
     """
     name = os.uname()
-    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", name.release)
-    version = (int(numbers[1]), int(numbers[2]), int(numbers[3] or 0)) if numbers else (0, 0, 0)
+    version = stable_version(name.release, name.version)
     return Kernel(
         release=name.release,
         version=version,

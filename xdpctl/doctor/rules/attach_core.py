@@ -345,11 +345,11 @@ def offload(case: Case, intent: AttachXdp) -> Iterator[Finding]:
     if driver not in HAS_NDO_BPF:
         return
     able = driver in HARDWARE or bool((link.xdp_features or 0) & HW_OFFLOAD)
-    if able and (intent.offloaded or intent.bound_ifindex):
+    if able and intent.offloaded:
         return
     if able:
         why = f"{intent.program} was not loaded for its hardware"
-        extack = "xdpoffload of non-bound program" if driver == "netdevsim" else None
+        extack = "netdevsim: xdpoffload of non-bound program" if driver == "netdevsim" else None
     else:
         why, extack = f"{driver} can't run programs in hardware", None
     yield refuse(

@@ -51,6 +51,18 @@ BY_KEY = {
         "EINVAL, dmesg only",
         ("drivers/net/ethernet/mellanox/mlx5/core/en_main.c mlx5e_params_validate_xdp()",),
     ),
+    "buffers": Mistake(
+        "attach.driver-buffers",
+        "The device is down, and its receive buffers are still those of when it was last up, or of no time at all.",
+        "EINVAL",
+        ("drivers/net/ethernet/intel/igb/igb_main.c igb_xdp_setup(), igb_set_rx_buffer_len()",),
+    ),
+    "bound-program": Mistake(
+        "attach.driver-bound-program",
+        "The driver takes no program that is bound to a device without being loaded for its hardware.",
+        "EINVAL",
+        ("drivers/net/netdevsim/bpf.c nsim_setup_prog_checks()",),
+    ),
     "sriov": Mistake(
         "attach.driver-sriov",
         "SR-IOV virtual functions are on, and the driver then refuses XDP.",

@@ -125,6 +125,9 @@ def _mtu(case: Case, intent: AttachXdp, link: Link, peer: Link) -> Iterator[Find
 
 def _queues(case: Case, link: Link, peer: Link) -> Iterator[Finding]:
     rx, tx = link.real_rx_queues, peer.real_tx_queues
+    settable = case.since(5, 15)
+    if not settable:  # before veth_set_channels() all that were made are in use
+        rx, tx = rx or link.num_rx_queues, tx or peer.num_tx_queues
     if rx is None or tx is None:
         if max(peer.num_tx_queues or 1, 1) > 1:
             yield case.find(
@@ -138,6 +141,8 @@ def _queues(case: Case, link: Link, peer: Link) -> Iterator[Finding]:
         return
     if rx >= tx:
         return
+    read = "ethtool channels of" if settable else "RTM_GETLINK IFLA_NUM_{}_QUEUES of"
+    anew = f"make the pair anew, {link.name} with numrxqueues {tx} (`ethtool -L` works from 5.15)"
     yield refuse(
         case,
         PEER_QUEUES,
@@ -146,11 +151,11 @@ def _queues(case: Case, link: Link, peer: Link) -> Iterator[Finding]:
         errno="ENOSPC",
         extack="veth: XDP expects number of rx queues not less than peer tx queues",
         evidence=(
-            Evidence(f"{rx} rx queues in use", f"ethtool channels of {case.name(link)}"),
-            Evidence(f"{tx} tx queues in use", f"ethtool channels of {case.name(peer)}"),
+            Evidence(f"{rx} rx queues in use", f"{read.format('RX')} {case.name(link)}"),
+            Evidence(f"{tx} tx queues in use", f"{read.format('TX')} {case.name(peer)}"),
         ),
-        fix=(channels(case, peer, tx=(tx, rx)),),
-        alternatives=more_rx_queues(case, link, tx),
+        fix=(channels(case, peer, tx=(tx, rx)),) if settable else (),
+        alternatives=more_rx_queues(case, link, tx) if settable else (anew,),
     )
 
 

@@ -71,7 +71,10 @@ def attach(case: Case, intent: AttachXdp) -> Iterator[Finding]:
         return
     trouble = _mode_trouble(link)
     if trouble is not None:
-        told = case.since(6, 12, 57) and (case.since(6, 18) or not case.since(6, 13))
+        told = case.since(6, 18) or any(
+            case.since(*first) and not case.since(*last)
+            for first, last in (((6, 1, 175), (6, 2)), ((6, 12, 57), (6, 13)))
+        )
         command = ("ip", "link", "set", "dev", link.name, "type", "bond")
         bond = link.bond
         fix: tuple[Fix, ...] = ()

@@ -194,7 +194,8 @@ def forward_limit(link: Link) -> int:
 
 def carrier(link: Link) -> bool:
     """The link has a carrier: a veth's peer is up, a tap has a reader."""
-    return bool(link.flags & (IFF_LOWER_UP | 0x40))
+    # not IFF_RUNNING: it is also set while the operational state is still unknown (netif_oper_up)
+    return bool(link.flags & IFF_LOWER_UP)
 
 
 def has_native(link: Link) -> bool:

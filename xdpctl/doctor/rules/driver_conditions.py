@@ -228,6 +228,31 @@ def rx_and_tx_over_max(look: Look) -> Hit | None:
     )
 
 
+def igb_buffers_of_the_past(look: Look) -> Hit | None:
+    """igb: frames over IGB_MAX_FRAME_BUILD_SKB (1536) need large buffers, which are chosen when the link comes up."""
+    if look.link.up or look.case.kernel.page_size >= 8192 or not 1536 < look.link.mtu + 26 <= 3072:
+        return None
+    evidence = (
+        Evidence(f"MTU is {look.link.mtu}", "RTM_GETLINK IFLA_MTU"),
+        Evidence(f"{look.link.name} lacks IFF_UP", "RTM_GETLINK flags"),
+    )
+    others = (f"set {look.link.name} up first: its buffers are then those of its MTU", GENERIC)
+    return Hit("is down, with receive buffers that can't be seen", evidence, (), others, certain=False)
+
+
+def bound_only(look: Look) -> Hit | None:
+    """netdevsim: prog->aux->offload, which a merely bound program has too."""
+    if look.intent.bound_ifindex is None or look.intent.offloaded:
+        return None
+    evidence = (Evidence(f"bound to ifindex {look.intent.bound_ifindex}", "the program"),)
+    return Hit(
+        "takes no program that is bound to a device",
+        evidence,
+        (),
+        ("load it without binding it to a device",),
+    )
+
+
 def pairs_and_cpus_over_max(look: Look) -> Hit | None:
     """virtio_net: curr_queue_pairs + nr_cpu_ids > max_queue_pairs."""
     now, cpus = look.link.channels, look.case.snapshot.cpus_possible
@@ -333,6 +358,8 @@ CONDITIONS: dict[str, Callable[[Look], Hit | None]] = {
         tx_not_above_cpus,
         all_combined_in_use,
         rx_and_tx_over_max,
+        igb_buffers_of_the_past,
+        bound_only,
         pairs_and_cpus_over_max,
         guest_offloads,
         mergeable_without_any_layout,

@@ -333,6 +333,11 @@ def _unknown(case: Case, target: Link, driver: str | None, evidence: tuple[Evide
     )
 
 
+def core_refuses_frags(case: Case, target: Link) -> bool:
+    """xdp_do_redirect() of 5.18 to 6.2: -EOPNOTSUPP for frames of several buffers before any target is asked."""
+    return target.xdp_features is None and case.since(5, 18) and not case.since(6, 3)
+
+
 def several_buffers(case: Case, intent: Redirect) -> Iterator[Finding]:
     """Frames with fragments need NETDEV_XDP_ACT_NDO_XMIT_SG."""
     target = case.link(intent.target)
@@ -345,7 +350,9 @@ def several_buffers(case: Case, intent: Redirect) -> Iterator[Finding]:
             return
     driver = driver_of(target)
     row = TARGETS.get(driver or "")
-    if target.xdp_features is not None:
+    if core_refuses_frags(case, target):
+        pass
+    elif target.xdp_features is not None:
         if target.xdp_features & NDO_XMIT_SG or not target.xdp_features & NDO_XMIT:
             return  # fine, or lost already for want of NDO_XMIT
     elif driver in OWN_RULE or row is None or row.sg or row.xmit == NEVER:
@@ -356,7 +363,8 @@ def several_buffers(case: Case, intent: Redirect) -> Iterator[Finding]:
         NO_SG,
         _status(intent) if intent.frame_len is not None else Status.WARN,
         target,
-        f"frames of several buffers redirected natively to {case.name(target)} are lost: it takes single buffers only",
+        f"frames of several buffers redirected natively to {case.name(target)} are lost:"
+        + (" it takes single buffers only" if traced else " this kernel redirects single buffers only"),
         errno=errno,
         shows_in=ENQUEUE if traced else None,
         consequence=_loses("EOPNOTSUPP", ENQUEUE)

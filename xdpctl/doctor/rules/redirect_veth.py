@@ -27,6 +27,7 @@ from xdpctl.doctor.rules.case import (
 )
 from xdpctl.doctor.rules.commands import channels, larger_mtu, more_rx_queues, pass_program, up
 from xdpctl.doctor.rules.geometry import geometry
+from xdpctl.doctor.rules.redirect_targets import core_refuses_frags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,10 +174,13 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
         steps.append(up(case, peer))
     if has_native(peer) and not retoggle:
         return tuple(steps), ()
-    if not case.since(5, 13):
-        return (*steps, passing), generic
     gro = peer.feature(GRO)
-    if gro is not None and gro.fixed and not gro.wanted:
+    if not case.since(5, 13) or (gro is not None and gro.fixed and not gro.wanted):
+        if peer.xdp.generic:  # in the way of a native one, and not ours to take away
+            return (), (
+                f"attach the program of {case.name(peer)} in native mode instead of generic",
+                *generic,
+            )
         return (*steps, passing), generic
     on, off = (("ethtool", "-K", peer.name, "gro", state) for state in ("on", "off"))
     if retoggle:
@@ -328,6 +332,8 @@ def redirect(case: Case, intent: Redirect) -> Iterator[Finding]:
         return
     source = case.link(intent.source)
     if intent.mode == "native":
+        if intent.multi_buffer and intent.frame_len is not None and core_refuses_frags(case, target):
+            return  # no frame gets as far as the veth
         what = trouble(case, target, via_map=intent.via_map)
         if what is not None:
             status = what.status

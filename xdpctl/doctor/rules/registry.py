@@ -87,6 +87,7 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     wanted = list(intents)
     case = Case.of(snapshot, _promised(wanted))
     findings: list[Finding] = []
+    unloadable: set[LinkRef | None] = set()
     if any(_name(one) == "Health" and not getattr(one, "named", True) for one in wanted):
         # the whole host is asked about
         for rule in rules_of(MACHINE):
@@ -94,10 +95,20 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
                 findings += rule.function(case, None)
     for intent in wanted:
         if getattr(intent, "mode", None) == "auto" and _name(intent) == "AttachXdp":
-            findings += _auto(case, intent)  # type: ignore[arg-type]  # told by its name
+            found = _auto(case, intent)  # type: ignore[arg-type]  # told by its name
         else:
-            findings += _judge(case, intent)
+            found = list(_judge(case, intent))
+        source = getattr(intent, "source", None) or getattr(intent, "link", None)
+        if _name(intent) == "AttachXdp" and any(map(_not_loaded, found)):
+            unloadable.add(source)
+        if source in unloadable:  # no fix of anything else helps a program that the kernel doesn't load
+            found = [one if _not_loaded(one) else replace(one, fix=()) for one in found]
+        findings += found
     return sorted(_once(findings), key=_rank)
+
+
+def _not_loaded(finding: Finding) -> bool:
+    return finding.status is Status.FAIL and finding.shows_in == "the load"
 
 
 def _name(intent: Intent) -> str:
