@@ -112,7 +112,8 @@ def _wiring(nics: Sequence[Nic]) -> str:
     lines = ["set -e", "ip link set lo up"]
     for segment in dict.fromkeys(nic.segment for nic in nics):
         lines += [
-            f"ip link add br-{segment} type bridge mcast_snooping 0",
+            # no memory of addresses makes it a hub: a frame may come back to its sender's own address
+            f"ip link add br-{segment} type bridge mcast_snooping 0 ageing_time 0",
             f"ip link set br-{segment} mtu 9000 up",
         ]
     for index, nic in enumerate(nics):

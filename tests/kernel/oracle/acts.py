@@ -170,6 +170,8 @@ class _Outside:
     """Where frames for a device are put in, and where those it transmits come out."""
 
     def __init__(self, ground: Ground, nic: Nic) -> None:
+        self._sent = (lambda: ground.transmitted(nic)) if nic.sink else (lambda: 0)
+        self._before = self._sent()
         self._queues = nic.queues
         self._wire = ground.nics[nic.wire] if nic.wire else None
         self._socket = ground.spaces[self._wire.space].packets if self._wire else None
@@ -183,7 +185,7 @@ class _Outside:
 
     def came(self, mark: bytes) -> bool:
         """Whether a frame with the mark came out since the last look."""
-        seen = False
+        seen = self._sent() > self._before
         with contextlib.suppress(BlockingIOError):
             while self._socket:
                 frame, address = self._socket.recvfrom(1 << 17)
@@ -211,6 +213,8 @@ def _send(ground: Ground, watch: Watch, way: tuple[str, Nic], attached: Attached
             return event.number("prog_id") == attached.program.id
         return source.ifindex in (event.number("ifindex"), event.number("from_ifindex"))
 
+    ground.settle(source)
+    ground.settle(target)
     outlet = _Outside(ground, target)
     outlet.came(mark)  # what earlier scenarios left
     list(watch.read())

@@ -230,7 +230,11 @@ STACKED = {
     "vlan": ("v", lambda ground: (ground.veth("d", "p"), ground.vlan("v", "d"))),
     "macvlan": ("m", lambda ground: (ground.veth("d", "p"), ground.stacked("macvlan", "m", "d"))),
     "macvtap": ("m", lambda ground: (ground.veth("d", "p"), ground.stacked("macvtap", "m", "d"))),
-    "ipvlan": ("m", lambda ground: (ground.veth("d", "p"), ground.stacked("ipvlan", "m", "d"))),
+    # in L3, its default mode, an ipvlan passes nothing but IP
+    "ipvlan": (
+        "m",
+        lambda ground: (ground.veth("d", "p"), ground.stacked("ipvlan", "m", "d", ipvlan_mode=0)),
+    ),
     "ifb": ("i", lambda ground: ground.virtual("ifb", "i")),
     "dummy": ("y", lambda ground: ground.virtual("dummy", "y")),
     "vxlan": ("x", lambda ground: ground.virtual("vxlan", "x", vxlan_id=7, vxlan_port=4789)),

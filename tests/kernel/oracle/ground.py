@@ -16,6 +16,7 @@ import random
 import secrets
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ _MS_BIND = 0x1000
 _SIOCETHTOOL = 0x8946
 _GCHANNELS, _SCHANNELS, _SGRO = 0x3C, 0x3D, 0x2C
 _TUNSETIFF, _TUNSETPERSIST, _TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFF_TUN, _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI = 0x1, 0x2, 0x100, 0x1000
 
 
@@ -73,6 +75,10 @@ class Nic:
     """Tag that frames on the wire bear."""
     queues: tuple[int, ...] = ()
     """A tun or tap's descriptors: frames are written and read there instead."""
+    settles: bool = False
+    """Real hardware: a program put on it or taken off resets its link."""
+    sink: bool = False
+    """A dummy: it takes what it is given, counts it and lets it go; nothing comes out anywhere."""
 
 
 class Ground:
@@ -240,7 +246,7 @@ class Ground:
 
     def virtual(self, kind: str, name: str, *, up: bool = True, **more) -> None:
         """A device that stands alone: ifb, dummy, vxlan."""
-        self._add(name, kind, up=up, wire=None, **more)
+        self._add(name, kind, up=up, wire=None, **more).sink = kind == "dummy"
 
     def tun(
         self,
@@ -288,6 +294,22 @@ class Ground:
 
     # -- states
 
+    def settle(self, nic: Nic) -> None:
+        """Wait until the carrier of a NIC and of its wire is there: up to 8 s, as autonegotiation goes."""
+        for one in (nic, self.nics.get(nic.wire or "")):
+            end = time.monotonic() + 8
+            while one is not None and one.settles and time.monotonic() < end:
+                link = self.spaces[one.space].route.get_links(one.ifindex)[0]
+                if not link["flags"] & _IFF_UP or (
+                    link["flags"] & _IFF_LOWER_UP and link.get("operstate") != "DOWN"
+                ):
+                    break
+                time.sleep(0.02)
+
+    def transmitted(self, nic: Nic) -> int:
+        """tx_packets of a device."""
+        return self.spaces[nic.space].route.get_links(nic.ifindex)[0].get("stats64")["tx_packets"]
+
     def set(self, nic: str, **what) -> None:
         self._route(nic).link("set", index=self.nics[nic].ifindex, **what)
 
@@ -322,6 +344,11 @@ class Ground:
     def channels(self, nic: str, *, rx: int, tx: int) -> None:
         now = self._ethtool(nic, [_GCHANNELS, *[0] * 8])
         self._ethtool(nic, [_SCHANNELS, *now[1:5], rx, tx, *now[7:]])
+
+    def combined(self, nic: str, count: int) -> None:
+        """Pairs of queues in use."""
+        now = self._ethtool(nic, [_GCHANNELS, *[0] * 8])
+        self._ethtool(nic, [_SCHANNELS, *now[1:8], count])
 
     # -- programs
 
