@@ -1174,8 +1174,8 @@ def causes() -> tuple[Cause, ...]:
             (row.errno,) if row.errno else (),
             row.text,
             row.consequence or BY_KEY[row.mistake].what,
-            f"{DOCTOR}; {_LOOK[row.mistake]}",
-            _CLEAR[row.mistake],
+            f"{DOCTOR}; {_LOOK.get(row.mistake, 'ethtool -i D; dmesg | tail')}",
+            _CLEAR.get(row.mistake, f"what {DOCTOR} proposes"),
             row.drivers,
             BY_KEY[row.mistake].id,
             row.heard,
@@ -1195,6 +1195,7 @@ _LOOK = {
     "sriov": "cat /sys/class/net/D/device/sriov_numvfs",
     "cpus": "nproc --all",
     "hypervisor": "cat /sys/class/net/D/device/features",
+    "buffers": "ip link show D: it is down",
 }
 _CLEAR = {
     "receive-offload": "ethtool -K D lro off rx-gro-hw off; where they are [fixed], only the hypervisor can",
@@ -1204,6 +1205,7 @@ _CLEAR = {
     "sriov": "echo 0 > /sys/class/net/D/device/sriov_numvfs",
     "cpus": "boot with nr_cpus=N, or --mode generic",
     "hypervisor": "in the hypervisor: ctrl_guest_offloads=on; or --mode generic",
+    "buffers": "ip link set dev D up, then attach",
 }
 
 
