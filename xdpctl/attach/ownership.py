@@ -73,9 +73,10 @@ def pinned_links() -> Iterator[PinnedLink]:
 
     for path in pins.walk(links_folder()):
         try:
+            since = path.stat().st_mtime
             with open_link(path) as link:
                 info = query.link_info(link.fd)
-        except XdpctlError:
+        except (XdpctlError, FileNotFoundError):
             continue  # unpinned meanwhile, or no link at all
         parent = path.parent.name
         yield PinnedLink(
@@ -85,7 +86,7 @@ def pinned_links() -> Iterator[PinnedLink]:
             ifindex=info.ifindex,
             netns_inode=int(parent) if parent.isdecimal() else None,
             interface=interface_of(path),
-            since=path.stat().st_mtime,
+            since=since,
         )
 
 
