@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from xdpctl.lab.watch import Event, Watch
 
-PATIENCE = float(os.environ.get("ORACLE_PATIENCE", "0.25"))
+PATIENCE = float(os.environ.get("ORACLE_PATIENCE", "0.5"))
 """Seconds to wait for a frame or an event before calling it silence (raise it where the CPU is emulated)."""
 
 ETHERTYPE = 0xC000 + secrets.randbelow(0x1000)
