@@ -201,7 +201,7 @@ def _finding(
         link,
         summary,
         errno=row.errno if refused else None,
-        extack=row.text if row.heard == EXTACK and refused else None,
+        extack=row.text.replace("%u", str(link.mtu)) if row.heard == EXTACK and refused else None,
         shows_in="the attach"
         if row.heard == EXTACK
         else "the attach, dmesg"

@@ -306,6 +306,9 @@ def _needs_program(
     else:
         errno, place = bare, BULK if intent.via_map or case.since(5, 6) else ENQUEUE
     row = TARGETS.get(driver or "")
+    fix, others = (pass_program(case, target),), (GENERIC,)
+    if target.xdp.generic:  # in the way of a native one, and not ours to take away
+        fix, others = (), (f"attach the program of {case.name(target)} in native mode instead of generic", GENERIC)
     return case.find(
         NEEDS_PROGRAM,
         _status(intent),
@@ -316,8 +319,8 @@ def _needs_program(
         shows_in=place,
         consequence=_loses(errno, place),
         evidence=evidence,
-        fix=(pass_program(case, target),),
-        alternatives=(GENERIC,),
+        fix=fix,
+        alternatives=others,
         references=(*NEEDS_PROGRAM.mirrors[:1], row.function if row else "ndo_xdp_xmit"),
     )
 
@@ -415,6 +418,8 @@ def _drops_generic(case: Case, target: Link) -> str | None:
         return "ifb takes only frames from `tc ... action mirred`"
     if target.kind == "bridge" and not case.lowers(target):
         return "the bridge has no ports"
+    if target.driver == "netdevsim":
+        return "netdevsim only plays hardware"
     return None
 
 
