@@ -62,20 +62,29 @@ for name in ALL:
     sentence, segment = CALLED[name], SEGMENTS[name]
     for mode in MODES:
         add(segment, f"{say(mode, 'netlink')} to {sentence}", Attach(name, mode), lent(name, wired=False))
-    add(segment, f"{say('native', 'link')} to {sentence}", Attach(name, via="link"), lent(name, wired=False))
-    add(
-        segment,
-        f"attach natively to {sentence} while it is down",
-        Attach(name),
-        lent(name, wired=False, up=False),
-    )
-    add(segment, f"attach to hardware on {sentence}", Attach(name, "offload"), lent(name, wired=False))
-    add(
-        segment,
-        f"attach natively to {sentence} a program bound to it",
-        Attach(name, bound_to=name),
-        lent(name, wired=False),
-    )
+    if name in ("igb_a", "virtio_fixed", "vmxnet3"):
+        add(
+            segment,
+            f"{say('native', 'link')} to {sentence}",
+            Attach(name, via="link"),
+            lent(name, wired=False),
+        )
+    if name in ("igb_a", "virtio_mq", "vmxnet3"):
+        add(
+            segment,
+            f"attach natively to {sentence} while it is down",
+            Attach(name),
+            lent(name, wired=False, up=False),
+        )
+    if name in ("igb_a", "e1000e"):
+        add(segment, f"attach to hardware on {sentence}", Attach(name, "offload"), lent(name, wired=False))
+    if name in ("igb_a", "vmxnet3"):
+        add(
+            segment,
+            f"attach natively to {sentence} a program bound to it",
+            Attach(name, bound_to=name),
+            lent(name, wired=False),
+        )
 
 MTUS = {
     "igb_a": (1510, 1511, 3046, 3047),
@@ -172,10 +181,12 @@ def from_veth(*names: str, program: str | None = None, down: bool = False, mtu: 
     def build(ground: Ground) -> None:
         borrow(ground, *names, mtu=mtu)
         ground.veth("d", "p", mtu=veth, peer_mtu=veth)
-        if program:
-            ground.attach(names[0], mode=program)
         if down:
             ground.down(names[0])
+        if program:
+            ground.attach(names[0], mode="native" if program == "late" else program)
+        if program == "late":
+            ground.up(names[0])
 
     return build
 
@@ -192,20 +203,27 @@ for name in ALL:
         Redirect("d", name, map="devmap"),
         from_veth(name),
     )
+for name in NATIVE:
+    sentence, segment = CALLED[name], SEGMENTS[name]
     add(
         segment,
         f"redirect natively to {sentence} with only a generic program",
         Redirect("d", name),
         from_veth(name, program="generic"),
     )
-    add(
-        segment,
-        f"redirect natively to {sentence} that is down",
-        Redirect("d", name),
-        from_veth(name, down=True),
-    )
-for name in NATIVE:
-    sentence, segment = CALLED[name], SEGMENTS[name]
+    if name != "virtio_sq":
+        add(
+            segment,
+            f"redirect natively to {sentence} that is down",
+            Redirect("d", name),
+            from_veth(name, down=True),
+        )
+        add(
+            segment,
+            f"redirect natively to {sentence} that got its program while it was down",
+            Redirect("d", name),
+            from_veth(name, down=True, program="late"),
+        )
     for map_kind in (None, "devmap"):
         add(
             segment,
@@ -239,13 +257,14 @@ for name in ALL:
             to_veth(name),
         )
         add(segment, f"XDP_TX {ADVERB[mode]} on {sentence}", Transmit(name, mode), lent(name))
-    add(
-        segment,
-        f"redirect natively from {sentence} to a veth whose peer has no GRO",
-        Redirect(name, "out"),
-        to_veth(name, gro=False),
-    )
-    add(segment, f"redirect natively back to {sentence} it came by", Redirect(name, name), lent(name))
+    if name in NATIVE and name != "virtio_sq":
+        add(
+            segment,
+            f"redirect natively from {sentence} to a veth whose peer has no GRO",
+            Redirect(name, "out"),
+            to_veth(name, gro=False),
+        )
+        add(segment, f"redirect natively back to {sentence} it came by", Redirect(name, name), lent(name))
 
 for source, target in (
     ("igb_a", "virtio_mq"),
@@ -288,11 +307,16 @@ def stacked(kind: str, name: str, *, program: str | None = None, wired: bool = T
     return build
 
 
-for name in ("igb_a", "virtio_mq", "vmxnet3"):
+UPPERS = {
+    "igb_a": ("vlan", "macvtap", "macvlan", "bridge"),
+    "virtio_mq": ("vlan", "macvtap", "bridge"),
+    "vmxnet3": ("vlan",),
+}
+for name, kinds in UPPERS.items():
     if name not in PRESENT:
         continue
     sentence, segment = CALLED[name], SEGMENTS[name]
-    for kind in ("vlan", "macvtap", "macvlan", "bridge"):
+    for kind in kinds:
         for mode in MODES:
             add(
                 segment,
