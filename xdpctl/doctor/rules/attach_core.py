@@ -503,7 +503,7 @@ def program(case: Case, intent: AttachXdp) -> Iterator[Finding]:
             errno="EINVAL",
             extack="Can't attach device-bound programs in generic mode",
             evidence=(case.version_evidence(),),
-            alternatives=("attach with --mode native",),
+            alternatives=("attach with --mode native",) if driver_of(link) != "netdevsim" else (),
         )
     kind = {"xdp/devmap": "BPF_XDP_DEVMAP", "xdp/cpumap": "BPF_XDP_CPUMAP"}.get(intent.attach_type)
     if kind is not None:

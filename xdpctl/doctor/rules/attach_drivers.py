@@ -5,6 +5,7 @@ Mirrors each driver's ndo_bpf (XDP_SETUP_PROG); the rows name the functions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Fix, Status
@@ -177,6 +178,8 @@ def refusals(case: Case, intent: AttachXdp) -> Iterator[Finding]:
         hit = CONDITIONS[row.condition](look)
         if hit is None:
             continue
+        if intent.bound_ifindex is not None:  # generic mode takes no bound program
+            hit = replace(hit, others=tuple(one for one in hit.others if one != GENERIC))
         verb = "so" if row.errno else "and"
         outcome = f"{driver} refuses native XDP" if row.errno else row.consequence
         if not hit.certain:
