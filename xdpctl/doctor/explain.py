@@ -15,7 +15,7 @@ from xdpctl.errors import errno_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xdpctl.doctor.reference import Cause
+    from xdpctl.doctor.cause import Cause
 
 MOST = 8
 """Candidates shown."""
