@@ -111,6 +111,20 @@ def test_the_demo_says_where_it_stops_when_something_is_missing(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_demo_without_root_says_what_it_needs():
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "xdpctl.lab.demo"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    assert "CAP_SYS_ADMIN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_where_other_tools_lose_frames_in_silence_xdpctl_refuses_beforehand(monkeypatch, tmp_path):
     mistake = next(one for one in MISTAKES if one.title == "Send frames back to a peer that has GRO off")
     monkeypatch.chdir(ROOT)

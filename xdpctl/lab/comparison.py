@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpctl.errors import XdpctlError
+from xdpctl.errors import EXIT_INTERRUPTED, NotFoundError, XdpctlError
 from xdpctl.lab import frames
 from xdpctl.lab.mistakes import MISTAKES, OBJECTS, SENT, SOURCES, TOOLS, Mistake
 from xdpctl.lab.sandbox import Sandbox
@@ -188,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the page."""
     argparse.ArgumentParser(prog="python -m xdpctl.lab.comparison", description=__doc__).parse_args(argv)
     try:
+        if not OBJECTS.is_dir():
+            raise NotFoundError("folder", str(OBJECTS), hint="make build compiles bpf/ into it")
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             shutil.copytree(OBJECTS, work / OBJECTS)
@@ -201,6 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XdpctlError as error:
         sys.stderr.write(f"comparison: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     sys.stdout.write(page)
     return 0
 

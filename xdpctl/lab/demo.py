@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpctl.errors import XdpctlError
+from xdpctl.errors import EXIT_INTERRUPTED, XdpctlError
 from xdpctl.lab import frames
 from xdpctl.lab.sandbox import LabError, Sandbox
 from xdpctl.lab.transcript import Transcript
@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         sys.stderr.write(f"demo: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("demo: interrupted; its namespaces are gone\n")
+        return EXIT_INTERRUPTED
     print("\nAs told. The namespaces, the interfaces in them and all programs are gone.")  # noqa: T201
     return 0
 

@@ -50,21 +50,25 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         self._folder = os.getcwd()  # noqa: PTH109 - kept to go back to, as it is
-        self._back = [
+        before = [
             (os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC), flag)
             for kind, flag in (("net", libc.CLONE_NEWNET), ("mnt", libc.CLONE_NEWNS))
         ]
         try:
             libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWNET)
+        except OSError as error:
+            for descriptor, _ in before:
+                os.close(descriptor)
+            raise _refused(error) from error
+        self._back = before
+        try:
             libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
             for kind, where in MOUNTS:
                 Path(where).mkdir(parents=True, exist_ok=True)
                 libc.mount(kind, where, kind)
         except OSError as error:
             self.__exit__()
-            raise PrivilegeError(
-                "making namespaces and mounts", capability="CAP_SYS_ADMIN", errno=error.errno
-            ) from error
+            raise _refused(error) from error
         except BaseException:
             self.__exit__()
             raise
@@ -134,3 +138,7 @@ class Sandbox:
         if check and done.returncode:
             raise LabError(f"{command}: ended with {done.returncode}: {done.stdout.strip()}")
         return done
+
+
+def _refused(error: OSError) -> PrivilegeError:
+    return PrivilegeError("making namespaces and mounts", capability="CAP_SYS_ADMIN", errno=error.errno)
