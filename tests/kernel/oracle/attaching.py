@@ -23,6 +23,11 @@ def pair(**more):
     return lambda ground: ground.veth("d", "p", **more)
 
 
+def a(kind: str) -> str:
+    """The kind with its article."""
+    return kind if kind == "lo" else f"{'an' if kind[0] in 'ai' else 'a'} {kind}"
+
+
 def say(mode: str, via: str) -> str:
     return f"attach {ADVERB[mode]} by {via}"
 
@@ -243,8 +248,8 @@ STACKED = {
 }
 for kind, (nic, build) in STACKED.items():
     for mode in MODES:
-        scenario(f"{say(mode, 'netlink')} to a {kind}", Attach(nic, mode), build)
-    scenario(f"{say('native', 'link')} to a {kind}", Attach(nic, "native", "link"), build)
+        scenario(f"{say(mode, 'netlink')} to {a(kind)}", Attach(nic, mode), build)
+    scenario(f"{say('native', 'link')} to {a(kind)}", Attach(nic, "native", "link"), build)
 
 scenario("attach natively to a tap that is down", Attach("t"), lambda ground: ground.tun("t", up=False))
 scenario(
@@ -275,12 +280,12 @@ def program_above(kind: str):
 for kind in ("bridge", "vlan", "macvlan", "macvtap", "ipvlan"):
     for mode in MODES:
         scenario(
-            f"{say(mode, 'netlink')} to a veth under a {kind} with a program",
+            f"{say(mode, 'netlink')} to a veth under {a(kind)} with a program",
             Attach("d", mode),
             program_above(kind),
         )
     scenario(
-        f"attach natively by link to a veth under a {kind} without a program",
+        f"attach natively by link to a veth under {a(kind)} without a program",
         Attach("d", via="link"),
         STACKED[kind][1],
     )
@@ -301,7 +306,7 @@ def program_below(kind: str):
 
 for kind in ("bridge", "vlan", "macvlan"):
     scenario(
-        f"attach generically to a {kind} over a veth with a program",
+        f"attach generically to {a(kind)} over a veth with a program",
         Attach(STACKED[kind][0], "generic"),
         program_below(kind),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import bpf
 from .acts import Redirect
-from .attaching import ADVERB, MODES, STACKED
+from .attaching import ADVERB, MODES, STACKED, a
 from .ground import HERE, HIDDEN, THERE, Ground
 from .scenario import scenario
 
@@ -230,7 +230,7 @@ for mode in MODES:
 # -- targets that are no veth
 
 OTHERS = {
-    **{f"a {kind}" if kind != "lo" else kind: STACKED[kind] for kind in STACKED if kind != "vxlan"},
+    **{a(kind): STACKED[kind] for kind in STACKED if kind != "vxlan"},
     "a tap that nobody reads": ("t", lambda ground: ground.tun("t", reader=False)),
     "a tap that is down": ("t", lambda ground: ground.tun("t", up=False)),
     "a tap with two queues": ("t", lambda ground: ground.tun("t", queues=2)),
@@ -268,7 +268,7 @@ for kind in ("tap", "lo", "bridge", "vlan", "macvlan"):
     for gro, has in GRO.items():
         for mode in MODES if kind == "tap" else ("generic",):
             scenario(
-                f"redirect {ADVERB[mode]} from a {kind} to a veth whose peer has {has}",
+                f"redirect {ADVERB[mode]} from {a(kind)} to a veth whose peer has {has}",
                 Redirect(nic, "out", mode),
                 lambda ground, build=build, gro=gro: (build(ground), ground.veth("out", "far", gro=gro)),
             )

@@ -6,7 +6,7 @@ veth_xdp_tx() in drivers/net/veth.c, tun_xdp_tx() in drivers/net/tun.c, generic_
 from __future__ import annotations
 
 from .acts import Transmit
-from .attaching import ADVERB, MODES, STACKED
+from .attaching import ADVERB, MODES, STACKED, a
 from .ground import Ground
 from .redirecting import GRO
 from .scenario import scenario
@@ -56,5 +56,5 @@ for gro, has in GRO.items():
 for mode in MODES:
     scenario(f"XDP_TX {ADVERB[mode]} on a tap", Transmit("t", mode), STACKED["tap"][1])
 for kind in ("bridge", "vlan", "macvlan"):
-    scenario(f"XDP_TX generically on a {kind}", Transmit(STACKED[kind][0], "generic"), STACKED[kind][1])
+    scenario(f"XDP_TX generically on {a(kind)}", Transmit(STACKED[kind][0], "generic"), STACKED[kind][1])
 scenario("XDP_TX natively on a bridge", Transmit("b"), STACKED["bridge"][1])
