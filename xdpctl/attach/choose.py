@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ConfigError, NotFoundError, ObjectError
 from xdpctl.libbpf import uapi
@@ -18,8 +17,7 @@ DIRECTIONS = ("ingress", "egress")
 MAP_PROGRAMS = {"xdp/devmap": "an entry of a devmap", "xdp/cpumap": "an entry of a cpumap"}
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A program and what its section name, or ``--type``, says of it."""
 
     program: Program

@@ -5,8 +5,7 @@ The kernel calls a detach in the wrong mode a success (dev_xdp_attach() with not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.attach import cleanup, conflicts
 from xdpctl.attach.clsact import Clsact
@@ -49,8 +48,7 @@ HOOKS = {
 """What ``--hook`` means among model.HOOKS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
+class Detached(NamedTuple):
     """What a detach took away."""
 
     attachments: tuple[Attachment, ...]

@@ -7,7 +7,6 @@ an `Observer` reads each of these once, and only when something asks for it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +28,18 @@ TCX = {"tcx-ingress": uapi.TCX_INGRESS, "tcx-egress": uapi.TCX_EGRESS}
 NETKIT = {"netkit-primary": uapi.NETKIT_PRIMARY, "netkit-peer": uapi.NETKIT_PEER}
 
 
-@dataclass
 class Observer:
-    """One look at programs, links, pins and run-time state, each read once."""
+    """One look at programs, links, pins and run-time state, each read once.
 
-    notes: list[str] = field(default_factory=list)
-    """What could not be read, and why; each once."""
-    _programs: dict[int, ProgramInfo | None] = field(default_factory=dict)
-    _claimed: set[int] = field(default_factory=set)
-    _mute: set[str] = field(default_factory=set)
+    Attributes:
+        notes: what could not be read, and why; each once.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._programs: dict[int, ProgramInfo | None] = {}
+        self._claimed: set[int] = set()
+        self._mute: set[str] = set()
 
     @cached_property
     def records(self) -> dict[int, runstate.Record]:

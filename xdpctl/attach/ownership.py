@@ -6,9 +6,8 @@ and say how things were when it was made; what counts is the link behind it, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf import pins
 from xdpctl.errors import XdpctlError
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
-class PinnedLink:
+class PinnedLink(NamedTuple):
     """One of our links, as its pin and the kernel tell."""
 
     path: Path

@@ -5,18 +5,13 @@ Whoever wants to look before it happens (will the kernel refuse this?) looks at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from xdpctl.attach import conflicts, ownership
+from xdpctl.attach import ownership
 from xdpctl.attach.choose import choose
-from xdpctl.attach.clsact import Clsact, priorities, priority
-from xdpctl.attach.netkit import HOOKS as NETKIT_HOOKS
-from xdpctl.attach.netkit import Netkit
 from xdpctl.attach.observe import Observer
 from xdpctl.attach.strategy import Target
-from xdpctl.attach.tcx import Tcx, order
 from xdpctl.attach.xdp import XdpLink, XdpNetlink
 from xdpctl.bpf import pins
 from xdpctl.bpf.failure import lacks
@@ -42,8 +37,7 @@ FEW = 8
 """Interfaces that are asked for one by one; more are found in one dump."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What will be done to one interface."""
 
     target: Target
@@ -52,8 +46,7 @@ class Step:
     """What is replaced, None: nothing is there, or nothing in the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An attach that is ready to happen: close it, or use it as a context manager."""
 
     request: AttachRequest
@@ -209,8 +202,11 @@ def _target(raw: RawLink, ref: NetnsRef, hook: str, mode: str | None = None) -> 
 
 def _xdp_step(raw: RawLink, ref: NetnsRef, observer: Observer, request: AttachRequest, program: str) -> Step:
     target = _target(raw, ref, "xdp", request.mode or "native")
-    present = list(observer.xdp(raw, ref)) if raw.xdp else []
-    old = conflicts.xdp(target, present, request, program) if present else None
+    old = None
+    if raw.xdp:
+        from xdpctl.attach import conflicts
+
+        old = conflicts.xdp(target, list(observer.xdp(raw, ref)), request, program)
     via = old.via if old is not None else request.via
     return Step(target, XdpNetlink() if via == "netlink" else XdpLink(or_netlink=request.via is None), old)
 
@@ -219,11 +215,16 @@ def _tc_step(
     raw: RawLink, ref: NetnsRef, observer: Observer, request: AttachRequest, program: str, direction: str
 ) -> Step:
     """On netkit, tcx or clsact: what was asked, or the newest that is there."""
+    from xdpctl.attach import conflicts
+    from xdpctl.attach.clsact import Clsact, priorities, priority
+    from xdpctl.attach.netkit import HOOKS, Netkit
+    from xdpctl.attach.tcx import Tcx, order
+
     via = request.via
     hook = f"{via}-{direction}"
     present: list[Attachment] = []
     if via is None and raw.kind == "netkit" and raw.data.get("primary"):
-        via, hook = "netkit", NETKIT_HOOKS[direction]
+        via, hook = "netkit", HOOKS[direction]
     if via != "clsact":
         hook = hook if via else f"tcx-{direction}"
         present = list(observer.mprog(raw, ref, (hook,)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ConfigError
 
@@ -18,8 +17,7 @@ XDP_VIA = ("link", "netlink")
 TC_VIA = ("tcx", "clsact")
 
 
-@dataclass(frozen=True, slots=True)
-class MapSetting:
+class MapSetting(NamedTuple):
     """``--map NAME=...``: what a map of the object is made from, or how large."""
 
     name: str
@@ -28,8 +26,7 @@ class MapSetting:
     max_entries: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a TC program goes among those of its hook."""
 
     place: str
@@ -41,8 +38,7 @@ class Position:
 LAST = Position("last")
 
 
-@dataclass(frozen=True, slots=True)
-class AttachRequest:
+class AttachRequest(NamedTuple):
     """One attach: one program of one object onto one hook of several interfaces."""
 
     object: Path
@@ -99,8 +95,7 @@ class AttachRequest:
         return f"--via {self.via}" if self.via in XDP_VIA else f"--mode {self.mode}"
 
 
-@dataclass(frozen=True, slots=True)
-class DetachRequest:
+class DetachRequest(NamedTuple):
     """One detach: everything that matches leaves the interfaces."""
 
     interfaces: tuple[str, ...]

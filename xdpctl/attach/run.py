@@ -9,7 +9,7 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from xdpctl.attach import cleanup, hints, ownership, runstate
+from xdpctl.attach import ownership, runstate
 from xdpctl.attach.model import Attachment, ProgramRef, wall_clock
 from xdpctl.attach.prepare import Prepared, prepare
 from xdpctl.attach.strategy import Loaded
@@ -55,6 +55,8 @@ def commit(prepared: Prepared) -> list[Attachment]:
         _record_clsact(prepared, loaded, made)
     replaced = [step.old.program.id for step in prepared.steps if step.old is not None]
     if replaced:
+        from xdpctl.attach import cleanup
+
         with namespaces.enter(prepared.netns):
             # maps of the old programs have passed to the new one's record: they go when it is detached
             cleanup.after_leaving(replaced, keep_maps=True)
@@ -129,6 +131,8 @@ def _do(step: Step, loaded: Loaded, changes: Transaction, *, done: int) -> Chang
             return step.strategy.replace(loaded, step.target, step.old, changes)
         return step.strategy.attach(loaded, step.target, changes)
     except AttachError as error:
+        from xdpctl.attach import hints
+
         if error.errno is not None and error.interface is not None:
             error.message = _refusal(error, step, loaded)
         error.program, error.interface = loaded.name, step.target.interface

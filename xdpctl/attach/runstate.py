@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +20,7 @@ LONGEST = 1 << 20
 """Bytes of a record that we are willing to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A program that xdpctl loaded."""
 
     id: int
@@ -38,7 +36,7 @@ class Record:
     """Seconds of the epoch."""
     map_pins: tuple[str, ...] = ()
     """Maps that the object asked to be pinned by name."""
-    clsact: tuple[tuple[int, int], ...] = field(default=())
+    clsact: tuple[tuple[int, int], ...] = ()
     """(netns inode, ifindex) of devices that were given their clsact qdisc for it."""
 
 
@@ -55,7 +53,7 @@ def write(record: Record) -> str | None:
     """Keep a record; None, or in words why it could not be kept (ownership by netlink and clsact is lost then)."""
     path = _path(record.id)
     fresh = path.with_suffix(f".{os.getpid()}")
-    content = {name: getattr(record, name) for name in Record.__slots__}
+    content = record._asdict()
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fresh.write_text(json.dumps(content), encoding="utf-8", errors="surrogateescape")
@@ -105,7 +103,7 @@ def forget(program_ids: Iterable[int]) -> None:
         (record for number, record in records.items() if number not in gone and record.via == "clsact"), None
     )
     if heir is not None and marks:
-        write(replace(heir, clsact=tuple(sorted({*heir.clsact, *marks}))))
+        write(heir._replace(clsact=tuple(sorted({*heir.clsact, *marks}))))
     for one in gone:
         with contextlib.suppress(OSError):
             _path(one).unlink()
@@ -124,4 +122,4 @@ def unmark_clsact(netns_inode: int, ifindex: int) -> None:
     for record in read().values():
         kept = tuple(mark for mark in record.clsact if mark != (netns_inode, ifindex))
         if kept != record.clsact:
-            write(replace(record, clsact=kept))
+            write(record._replace(clsact=kept))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.attach.observe import Observer
 from xdpctl.errors import NetlinkError, NotFoundError, PrivilegeError
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from xdpctl.netlink.rtnl import RawLink
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What is attached, and what could not be seen."""
 
     attachments: tuple[Attachment, ...]

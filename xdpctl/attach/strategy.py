@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from xdpctl.attach.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A program in the kernel, ready to be attached."""
 
     fd: int
@@ -23,8 +21,7 @@ class Loaded:
     load_time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One hook of one interface of the current namespace."""
 
     interface: str
@@ -50,8 +47,7 @@ class Target:
         return enter + " ".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An attachment just made or replaced: what came of it."""
 
     via: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,8 +46,8 @@ def test_a_place_that_can_t_be_written_is_told_not_raised(tmp_path, monkeypatch)
 
 
 def test_marks_of_clsact_pass_on_to_another_record(state):
-    runstate.write(replace(ONE, via="clsact"))
-    runstate.write(replace(ONE, id=13, via="clsact", clsact=()))
+    runstate.write(ONE._replace(via="clsact"))
+    runstate.write(ONE._replace(id=13, via="clsact", clsact=()))
     runstate.forget([12])
     assert runstate.made_clsact(7, 2)
     runstate.unmark_clsact(7, 2)
