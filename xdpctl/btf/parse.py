@@ -278,7 +278,7 @@ class Btf:
         if kind == INT:
             (encoding,) = struct.unpack_from(order + "I", data, body)
             bits, bit_offset, how = encoding & 0xFF, encoding >> 16 & 0xFF, encoding >> 24 & 0xF
-            if not 0 < size <= 16 or bit_offset + bits > 8 * size:
+            if not 0 < size <= 16 or not 0 < bits <= 8 * size - bit_offset:
                 raise ObjectError(f"BTF int {name!r} has {bits} bits in {size} bytes")
             return Int(type_id, name, size, bool(how & 1), bool(how & 2), bool(how & 4), bits, bit_offset)
         if kind == PTR:

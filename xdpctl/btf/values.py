@@ -58,10 +58,10 @@ def decode(btf: Btf, type_id: int, data: bytes | bytearray | memoryview, offset:
 
 def _decode(btf: Btf, type_id: int, data: memoryview, offset: int, depth: int, budget: _Budget) -> Any:
     found = btf.resolve(type_id)
-    if isinstance(found, Variable):
-        return _decode(btf, found.type, data, offset, depth + 1, budget)
     if depth > MAX_NESTING:
         raise ObjectError(f"BTF type {type_id} is nested deeper than {MAX_NESTING} levels")
+    if isinstance(found, Variable):
+        return _decode(btf, found.type, data, offset, depth + 1, budget)
     if isinstance(found, Array):
         return _decode_array(btf, found, data, offset, depth, budget)
     if isinstance(found, Composite):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,10 +155,16 @@ def _nr_cpus() -> int | None:
 
 
 def _kernel_btf(obj: ObjFile) -> Btf | None:
-    """The kernel's types, if the object needs them at all (reading them takes 40 ms)."""
+    """The kernel's types, if the object needs them at all."""
     needs = obj.core_relocations or any(one.kind in ("kfunc", "ksym") for one in obj.externs)
     if not needs and not any(attach_function(one.section) for one in obj.programs):
         return None
+    return vmlinux()
+
+
+@cache
+def vmlinux() -> Btf | None:
+    """The kernel's own types, read once a process (40 ms); None: it does not describe them."""
     from xdpctl.btf.parse import parse
 
     try:

@@ -26,7 +26,16 @@ class Blob:
         self.strings += text.encode() + b"\0"
         return at
 
-    def add(self, kind: int, name: str = "", size: int = 0, *, vlen: int = 0, flag: bool = False, body: bytes = b""):
+    def add(
+        self,
+        kind: int,
+        name: str = "",
+        size: int = 0,
+        *,
+        vlen: int = 0,
+        flag: bool = False,
+        body: bytes = b"",
+    ):
         info = kind << 24 | vlen | flag << 31
         self.types += struct.pack(self.order + "III", self.name(name), info, size) + body
         self.count += 1
@@ -44,7 +53,14 @@ class Blob:
     def array(self, element: int, length: int):
         return self.add(3, "", 0, body=self.words(element, element, length))
 
-    def struct(self, name: str, size: int, *members: tuple[str, int, int], bitfields: bool = False, union: bool = False):
+    def struct(
+        self,
+        name: str,
+        size: int,
+        *members: tuple[str, int, int],
+        bitfields: bool = False,
+        union: bool = False,
+    ):
         body = b"".join(self.words(self.name(one), of, offset) for one, of, offset in members)
         return self.add(5 if union else 4, name, size, vlen=len(members), flag=bitfields, body=body)
 
@@ -64,7 +80,9 @@ class Blob:
         return self.add(13, "", result, vlen=len(parameters), body=body)
 
     def bytes(self) -> bytes:
-        head = struct.pack(self.order + "HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings))
+        head = struct.pack(
+            self.order + "HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings)
+        )
         return head + self.types + self.strings
 
     def parse(self):
@@ -89,7 +107,9 @@ def test_types_are_numbered_from_one_and_found_by_name(blob):
     assert btf.find("pair", INT) is None
     assert btf.find("pai") is None
     assert [one.id for one in btf.of_kind(STRUCT)] == [of]
-    assert {name: [one.id for one in found] for name, found in btf.find_many(["pair", "none"]).items()} == {"pair": [of]}
+    assert {name: [one.id for one in found] for name, found in btf.find_many(["pair", "none"]).items()} == {
+        "pair": [of]
+    }
 
 
 def test_find_many_takes_flavors_of_a_name(blob):

@@ -26,16 +26,29 @@ def compiled(tmp_path_factory):
         if key not in made:
             path = folder / f"o{len(made)}.bpf.c"
             path.write_text(HEAD + source)
-            made[key] = path.with_suffix(".o")
             include = f"/usr/include/{os.uname().machine}-linux-gnu"
             subprocess.run(
-                ["clang", "-g", "-O2", "-Wno-everything", "-target", "bpf", "-I", include]
-                + [*flags, "-c", str(path), "-o", str(made[key])],
+                [
+                    "clang",
+                    "-g",
+                    "-O2",
+                    "-Wno-everything",
+                    "-target",
+                    "bpf",
+                    "-I",
+                    include,
+                    *flags,
+                    "-c",
+                    str(path),
+                    "-o",
+                    str(path.with_suffix(".o")),
+                ],
                 check=True,
                 capture_output=True,
                 text=True,
                 timeout=60,
             )
+            made[key] = path.with_suffix(".o")
         return made[key]
 
     return run

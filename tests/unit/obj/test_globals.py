@@ -37,7 +37,8 @@ volatile char letter = 'x';
 static volatile int hidden = 12;
 volatile int dotted SEC(".data.mine") = 4;
 extern int CONFIG_HZ __kconfig;
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); } table SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); }
+  table SEC(".maps");
 SEC("xdp") int prog(struct xdp_md *ctx) {
   int k = 0;
   return target_ifindex + folded + small + byte + wide + flag + name[0] + mac[0] + port + host_port + addr

@@ -102,20 +102,8 @@ def test_aliases_that_are_safe(section, type_, attach_type):
 
 @pytest.mark.parametrize(
     "section",
-    [
-        "prog",
-        "ingress",
-        "egress",
-        "filter",
-        "main",
-        "2/1",
-        "xdpfoo",
-        "tcp_filter",
-        "tcpdump",
-        "xdp_devmap_x",
-        "xdp/devmap2",
-    ]
-    + ["socketpair", "from-container", "maps", ".text", "", "actionable", "XDP_root", "lirc_mode"],
+    "prog|ingress|egress|filter|main|2/1|xdpfoo|tcp_filter|tcpdump|xdp_devmap_x|xdp/devmap2|socketpair|from-container"
+    "|maps|.text||actionable|XDP_root|lirc_mode".split("|"),
 )
 def test_names_that_say_nothing_safe(section):
     assert alias(section) is None
