@@ -26,7 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from xdpctl.libbpf import libc
 
-from . import bpf
+from . import bpf, rtnetlink
 from .bpf import Refused
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _MS_BIND = 0x1000
 _SIOCETHTOOL = 0x8946
 _GCHANNELS, _SCHANNELS, _SGRO = 0x3C, 0x3D, 0x2C
 _TUNSETIFF, _TUNSETPERSIST, _TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
-_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFF_TUN, _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI = 0x1, 0x2, 0x100, 0x1000
 
 
@@ -58,6 +57,8 @@ class Space:
     fd: int
     inode: int
     route: IPRoute = field(repr=False)
+    quick: socket.socket = field(repr=False)
+    """For `rtnetlink`."""
     packets: socket.socket = field(repr=False)
     """A packet socket for all interfaces of the namespace: closing one costs an RCU grace period."""
 
@@ -109,18 +110,20 @@ class Ground:
                 for which in ("all", "default"):
                     Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
             route = IPRoute(ext_ack=True)
-            route.link("set", index=1, state="up")
+            quick = rtnetlink.open_socket()
+            rtnetlink.set_link(quick, 1, state="up")
             packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
             packets.setblocking(False)
         finally:
             libc.setns(self._home, libc.CLONE_NEWNET)
-        return Space(label, name, fd, os.fstat(fd).st_ino, route, packets)
+        return Space(label, name, fd, os.fstat(fd).st_ino, route, quick, packets)
 
     def close(self) -> None:
         """Remove everything."""
         self.clear()
         for space in self.spaces.values():
             space.route.close()
+            space.quick.close()
             space.packets.close()
             os.close(space.fd)
             if space.name is not None:
@@ -153,9 +156,6 @@ class Ground:
 
     # -- interfaces
 
-    def _route(self, nic: str) -> IPRoute:
-        return self.spaces[self.nics[nic].space].route
-
     def _index(self) -> int:
         self._next += 1
         return self._next
@@ -178,7 +178,11 @@ class Ground:
 
     def address(self, name: str) -> str:
         """The MAC address as it is now (a bridge takes its ports')."""
-        return self._route(name).get_links(self.nics[name].ifindex)[0].get("address") or "02:00:00:00:00:02"
+        return self.state(self.nics[name]).address or "02:00:00:00:00:02"
+
+    def state(self, nic: Nic) -> rtnetlink.State:
+        """Flags, address and count as they are now."""
+        return rtnetlink.get_link(self.spaces[nic.space].quick, nic.ifindex)
 
     def veth(
         self,
@@ -299,19 +303,19 @@ class Ground:
         for one in (nic, self.nics.get(nic.wire or "")):
             end = time.monotonic() + 8
             while one is not None and one.settles and time.monotonic() < end:
-                link = self.spaces[one.space].route.get_links(one.ifindex)[0]
-                if not link["flags"] & _IFF_UP or (
-                    link["flags"] & _IFF_LOWER_UP and link.get("operstate") != "DOWN"
-                ):
+                now = self.state(one)
+                carrier = now.flags & rtnetlink.IFF_LOWER_UP and now.operstate != rtnetlink.OPER_DOWN
+                if carrier or not now.flags & rtnetlink.IFF_UP:
                     break
                 time.sleep(0.02)
 
     def transmitted(self, nic: Nic) -> int:
         """tx_packets of a device."""
-        return self.spaces[nic.space].route.get_links(nic.ifindex)[0].get("stats64")["tx_packets"]
+        return self.state(nic).sent
 
     def set(self, nic: str, **what) -> None:
-        self._route(nic).link("set", index=self.nics[nic].ifindex, **what)
+        where = self.nics[nic]
+        rtnetlink.set_link(self.spaces[where.space].quick, where.ifindex, **what)
 
     def up(self, nic: str) -> None:
         self.set(nic, state="up")
@@ -394,7 +398,7 @@ class Ground:
 
     def _xdp(self, nic: str, fd: int, flags: int) -> None:
         try:
-            self.set(nic, xdp={"attrs": [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]})
+            self.set(nic, xdp=(fd, flags))
         except NetlinkError as error:
             words = error.args[1] if len(error.args) > 1 else None
             raise Refused(error.code, None if words == os.strerror(error.code) else words) from error

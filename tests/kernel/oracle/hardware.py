@@ -13,6 +13,7 @@ import fcntl
 import functools
 import os
 import random
+import socket
 import tempfile
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from tests.matrix.guest import NICS
 from xdpctl.libbpf import libc
 
+from . import rtnetlink
 from .ground import HERE, THERE, Ground, Nic
 
-_IFF_PROMISC = 0x100
 _GFLAGS, _SFLAGS, _LRO = 0x25, 0x26, 1 << 15
 _GCHANNELS, _SCHANNELS = 0x3C, 0x3D
 NETDEVSIM = Path("/sys/bus/netdevsim")
@@ -54,16 +55,24 @@ def present() -> frozenset[str]:
 
 
 @functools.cache
-def _home(pid: int) -> tuple[IPRoute, int]:
-    """The initial namespace: a socket there and its descriptor, for this process."""
+def _home(pid: int) -> tuple[IPRoute, socket.socket, int]:
+    """The initial namespace: sockets there and its descriptor, for this process."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     home = os.open("/proc/1/ns/net", os.O_RDONLY)
     libc.setns(home, libc.CLONE_NEWNET)
     try:
-        return IPRoute(ext_ack=True), home
+        return IPRoute(), rtnetlink.open_socket(), home
     finally:
         libc.setns(before, libc.CLONE_NEWNET)
         os.close(before)
+
+
+@functools.cache
+def _at_home(pid: int, name: str) -> tuple[int, str, int]:
+    """(ifindex, name, MTU) of a NIC while it is where it belongs; it keeps its ifindex wherever it goes."""
+    mac = next(mac for mac, known in NAMES.items() if known == name)
+    link = next(one for one in _home(pid)[0].get_links() if one.get("address") == mac)
+    return link["index"], link.get("ifname"), link.get("mtu")
 
 
 def _take_segment(ground: Ground, name: str) -> None:
@@ -87,15 +96,12 @@ def borrow(ground: Ground, *names: str, wired: bool = True, up: bool = True, mtu
         _bring(ground, name, HERE, mtu=mtu, up=up)
         ground.nics[name].wire = WIRES[name] if wired and WIRES[name] in ends else None
     for name in sorted(ends):
-        _bring(ground, name, THERE, mtu=9000, up=True, promiscuous=True)
+        _bring(ground, name, THERE, mtu=1500, up=True, promiscuous=True)
 
 
 def _bring(ground: Ground, name: str, space: str, *, mtu: int, up: bool, promiscuous: bool = False) -> None:
-    home, _ = _home(os.getpid())
-    mac = next(mac for mac, known in NAMES.items() if known == name)
-    link = next(one for one in home.get_links() if one.get("address") == mac)
-    index, own_name, own_mtu = link["index"], link.get("ifname"), link.get("mtu")
-    home.link("set", index=index, net_ns_fd=ground.spaces[space].fd)
+    index, own_name, own_mtu = _at_home(os.getpid(), name)
+    rtnetlink.set_link(_home(os.getpid())[1], index, net_ns_fd=ground.spaces[space].fd)
     ground.nics[name] = Nic(own_name, space, index, settles=True)
     ground.at_end(lambda: _return(ground, name, own_name))
     ground.set(name, ifname=name)
@@ -106,9 +112,9 @@ def _bring(ground: Ground, name: str, space: str, *, mtu: int, up: bool, promisc
         ground.at_end(lambda: _restore_channels(ground, name, channels))
     ground.at_end(lambda: _restore(ground, name, flags, own_mtu))
     if mtu != own_mtu:
-        ground.set(name, mtu=min(mtu, link.get("max_mtu") or mtu))
+        ground.set(name, mtu=mtu)
     if promiscuous:
-        ground.set(name, flags=_IFF_PROMISC, change=_IFF_PROMISC)
+        ground.set(name, flags=rtnetlink.IFF_PROMISC, change=rtnetlink.IFF_PROMISC)
     if up:
         ground.up(name)
 
@@ -119,7 +125,7 @@ def _restore(ground: Ground, name: str, flags: int, mtu: int) -> None:
         with contextlib.suppress(NetlinkError):
             space.route.link("del", group=0x7870)
     ground.down(name)
-    ground.set(name, mtu=mtu, flags=0, change=_IFF_PROMISC)
+    ground.set(name, mtu=mtu, change=rtnetlink.IFF_PROMISC)
     if ground._ethtool(name, [_GFLAGS, 0])[1] != flags:
         with contextlib.suppress(OSError):
             ground._ethtool(name, [_SFLAGS, flags])
@@ -131,8 +137,7 @@ def _restore_channels(ground: Ground, name: str, before: list[int]) -> None:
 
 
 def _return(ground: Ground, name: str, own_name: str) -> None:
-    _, home = _home(os.getpid())
-    ground.down(name)
+    *_, home = _home(os.getpid())
     ground.set(name, ifname=own_name)
     ground.set(name, net_ns_fd=home)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor.finding import Status
 from xdpctl.lab.watch import Watch
+from xdpctl.libbpf import libc
 
 from . import advice, predict
 from .acts import ETHERTYPE, Act, Happened, Redirect
@@ -210,6 +211,9 @@ def run_together(table: Sequence[Scenario], jobs: int, *, truth_only: bool = Fal
             yield table[number]
 
     def work() -> None:
+        # namespaces named in mounts of one's own: the others' would be observed with every prediction
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("tmpfs", "/run/netns", "tmpfs")
         try:
             for row in run(mine(), truth_only=truth_only):
                 results.put(row)
