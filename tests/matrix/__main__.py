@@ -55,6 +55,8 @@ def _frozen(work: Path) -> Path:
             shutil.copy2(ROOT / name, copy / name)
     if (ROOT / "build").exists():
         shutil.copytree(ROOT / "build", copy / "build")
+    # guests can't keep bytecode, and take seconds to make it at each start of xdpctl
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "xdpctl", "tests"], cwd=copy, check=True)
     return copy
 
 
