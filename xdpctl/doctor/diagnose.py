@@ -10,7 +10,7 @@ from xdpctl.doctor import intents_from
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.rules import judge
 from xdpctl.doctor.rules.case import Case, driver_of
-from xdpctl.doctor.rules.redirect_veth import features_evidence, napi_evidence
+from xdpctl.doctor.rules.veth_napi import features_evidence, napi_evidence
 from xdpctl.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ def intents(snapshot: Snapshot, question: Question, links: Sequence[Link]) -> li
     # an interface that a program is to be attached to was named as a source: its fitness as a target is not asked
     asked_as_target = named and question.obj is None and not question.redirect_to
     healthy = intents_from.health(links, named=asked_as_target) if asked_as_target or not named else []
+    if asked_as_target:
+        wanted += intents_from.possible(links, question.mode or "native")
     return [*wanted, *happening, *healthy]
 
 

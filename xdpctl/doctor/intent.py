@@ -31,6 +31,8 @@ class AttachXdp:
     sends_tx: bool = False
     """May return XDP_TX."""
     redirects: bool = False
+    promised: bool = True
+    """Somebody wants it; False: only whether it could be done, so failures are warnings."""
 
 
 @dataclass(frozen=True, slots=True)

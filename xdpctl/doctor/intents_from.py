@@ -249,3 +249,10 @@ def attached(snapshot: Snapshot, link: Link) -> Iterator[Intent]:
 def health(links: Iterable[Link], *, named: bool) -> list[Health]:
     """Are these links fit, as they stand?"""
     return [Health(one.ref, named) for one in links]
+
+
+def possible(links: Iterable[Link], mode: str) -> list[AttachXdp]:
+    """Could a program be attached to these links, if somebody wanted to? Not asked where one is."""
+    return [
+        AttachXdp(one.ref, mode, "a program", via="netlink", promised=False) for one in links if not one.xdp
+    ]

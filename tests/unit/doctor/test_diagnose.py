@@ -74,3 +74,11 @@ def test_options_that_lack_their_other_half_are_refused_with_what_to_add(host, q
     with pytest.raises(ConfigError) as caught:
         ask(host.snapshot(), question)
     assert caught.value.hint
+
+
+def test_a_named_link_is_asked_whether_it_could_take_native_xdp(host):
+    host.link("lo", None, type=772, driver=None)
+    found = answer(host, "lo")
+    assert [(one.id, one.status) for one in found.findings] == [("attach.no-native", Status.WARN)]
+    assert not found.failed
+    assert [one.status for one in answer(host, "lo", mode="generic").findings] == [Status.OK]

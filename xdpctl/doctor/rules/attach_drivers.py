@@ -180,13 +180,10 @@ def refusals(case: Case, intent: AttachXdp) -> Iterator[Finding]:
             continue
         if intent.bound_ifindex is not None:  # generic mode takes no bound program
             hit = replace(hit, others=tuple(one for one in hit.others if one != GENERIC))
-        verb = "so" if row.errno else "and"
-        outcome = f"{driver} refuses native XDP" if row.errno else row.consequence
+        outcome = f", so {driver} refuses native XDP" if row.errno else ""
         if not hit.certain:
-            outcome = f"{driver} may refuse native XDP"
-        yield _finding(
-            case, BY_KEY[row.mistake], row, link, f"{case.name(link)} {hit.why}, {verb} {outcome}", hit
-        )
+            outcome = f", so {driver} may refuse native XDP"
+        yield _finding(case, BY_KEY[row.mistake], row, link, f"{case.name(link)} {hit.why}{outcome}", hit)
 
 
 def _finding(

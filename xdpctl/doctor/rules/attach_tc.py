@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.intent import AttachTc
-from xdpctl.doctor.rules.attach_core import NO_DEVICE, refuse
+from xdpctl.doctor.rules.attach_core import NO_DEVICE
 from xdpctl.doctor.rules.case import Case, Mistake, Rule
+from xdpctl.doctor.rules.refusal import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.intent import AttachXdp
-from xdpctl.doctor.rules.attach_core import refuse
 from xdpctl.doctor.rules.case import Case, Mistake, Rule, hard_header_len
 from xdpctl.doctor.rules.commands import channels, more_rx_queues, mtu
 from xdpctl.doctor.rules.geometry import XDP_PACKET_HEADROOM, Geometry, geometry
+from xdpctl.doctor.rules.refusal import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

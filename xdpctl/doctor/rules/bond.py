@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.intent import AttachXdp, Redirect
 from xdpctl.doctor.rules import attach_drivers, attach_veth, redirect_veth
-from xdpctl.doctor.rules.attach_core import refuse
 from xdpctl.doctor.rules.case import NDO_XMIT, Case, Mistake, Rule, driver_of
 from xdpctl.doctor.rules.commands import detach, detach_link
+from xdpctl.doctor.rules.refusal import refuse
 from xdpctl.doctor.rules.target_drivers import NEVER, NO_NDO_BPF, TARGETS
 
 if TYPE_CHECKING:

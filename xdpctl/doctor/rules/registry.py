@@ -44,15 +44,19 @@ def _subject(module: str, judges: str, kinds: str = "", not_kinds: str = "") -> 
 
 
 SUBJECTS = (
+    _subject("attach_load", "AttachXdp"),
     _subject("attach_core", "AttachXdp"),
+    _subject("attach_install", "AttachXdp"),
     _subject("attach_veth", "AttachXdp", kinds="veth"),
     _subject(
         "attach_drivers", "AttachXdp", not_kinds="veth tun bond bridge vlan macvlan macvtap ipvlan ifb dummy"
     ),
     _subject("bond", "AttachXdp Redirect", kinds="bond"),
     _subject("attach_tc", "AttachTc"),
+    _subject("redirect_drivers", "Redirect"),
     _subject("redirect_targets", "Redirect EmptySlot UntoldTarget"),
-    _subject("redirect_veth", "Redirect Transmit Health", kinds="veth"),
+    _subject("redirect_veth", "Redirect Health", kinds="veth"),
+    _subject("transmit_veth", "Transmit", kinds="veth"),
     _subject("tun", "Redirect", kinds="tun"),
     _subject("qdisc", "Health"),
     _subject("environment", "AttachXdp AttachTc"),
@@ -94,10 +98,8 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
             if not rule.judges:
                 findings += rule.function(case, None)
     for intent in wanted:
-        if getattr(intent, "mode", None) == "auto" and _name(intent) == "AttachXdp":
-            found = _auto(case, intent)  # type: ignore[arg-type]  # told by its name
-        else:
-            found = list(_judge(case, intent))
+        asked = _attach if _name(intent) == "AttachXdp" else _judge
+        found = list(asked(case, intent))  # type: ignore[arg-type]  # told by its name
         source = getattr(intent, "source", None) or getattr(intent, "link", None)
         if _name(intent) == "AttachXdp" and any(map(_not_loaded, found)):
             unloadable.add(source)
@@ -139,6 +141,18 @@ def _knows(subject: Subject, link: Link | None) -> bool:
     if subject.kinds is not None:
         return kind in subject.kinds
     return kind not in subject.not_kinds
+
+
+def _attach(case: Case, intent: AttachXdp) -> list[Finding]:
+    """An attach in the mode that was asked for; one that nobody promised can only warn, and only of the device."""
+    found = _auto(case, intent) if intent.mode == "auto" else list(_judge(case, intent))
+    if intent.promised:
+        return found
+    return [
+        replace(one, status=Status.WARN) if one.status is Status.FAIL else one
+        for one in found
+        if one.id.startswith("attach.")
+    ]
 
 
 def _auto(case: Case, intent: AttachXdp) -> list[Finding]:
