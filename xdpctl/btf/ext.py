@@ -8,8 +8,7 @@ instruction indices (8 bytes each). The only exception is `ObjectError`.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ObjectError
 
@@ -36,8 +35,7 @@ CORE_KINDS = (
 """``enum bpf_core_relo_kind``."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineInfo:
+class LineInfo(NamedTuple):
     """One source line."""
 
     instruction: int
@@ -47,8 +45,7 @@ class LineInfo:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionInfo:
+class FunctionInfo(NamedTuple):
     """Where a function starts."""
 
     instruction: int
@@ -56,8 +53,7 @@ class FunctionInfo:
     """Id of its `btf.types.Function`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CoreRelocation:
+class CoreRelocation(NamedTuple):
     """A field, type or enumerator looked for in the kernel's BTF at load."""
 
     instruction: int
@@ -66,8 +62,7 @@ class CoreRelocation:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class BtfExt:
+class BtfExt(NamedTuple):
     """By section name."""
 
     functions: dict[str, tuple[FunctionInfo, ...]]

@@ -6,15 +6,15 @@ cyclic graph is no problem.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 VOID = 0
 """Type id of void, which has no record."""
+STATIC, GLOBAL, EXTERN = range(3)
+"""Linkage of functions (BTF_FUNC_*) and variables (BTF_VAR_*)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Int:
+class Int(NamedTuple):
     """BTF_KIND_INT."""
 
     id: int
@@ -29,8 +29,7 @@ class Int:
     bit_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Float:
+class Float(NamedTuple):
     """BTF_KIND_FLOAT (5.13)."""
 
     id: int
@@ -38,27 +37,24 @@ class Float:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(NamedTuple):
     """BTF_KIND_PTR."""
 
     id: int
     target: int
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(NamedTuple):
     """BTF_KIND_ARRAY."""
 
     id: int
     element: int
-    index: int
+    index_type: int
     length: int
     """Elements; 0 for a flexible array."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """``struct btf_member``."""
 
     name: str
@@ -69,8 +65,7 @@ class Member:
     """Width of a bitfield, 0 for anything else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Composite:
+class Composite(NamedTuple):
     """BTF_KIND_STRUCT or BTF_KIND_UNION."""
 
     id: int
@@ -80,8 +75,7 @@ class Composite:
     is_union: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Enum:
+class Enum(NamedTuple):
     """BTF_KIND_ENUM or BTF_KIND_ENUM64 (6.0)."""
 
     id: int
@@ -92,8 +86,7 @@ class Enum:
     """Enumerators in the order of the source; several may share a value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """BTF_KIND_FWD: a struct or union that was only declared."""
 
     id: int
@@ -101,8 +94,7 @@ class Forward:
     is_union: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Modifier:
+class Modifier(NamedTuple):
     """BTF_KIND_TYPEDEF, VOLATILE, CONST, RESTRICT or TYPE_TAG: the target under another name or qualifier."""
 
     id: int
@@ -112,30 +104,24 @@ class Modifier:
     target: int
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """BTF_KIND_FUNC."""
-
-    STATIC: ClassVar[int] = 0
-    GLOBAL: ClassVar[int] = 1
-    EXTERN: ClassVar[int] = 2
 
     id: int
     name: str
     prototype: int
     linkage: int
+    """STATIC, GLOBAL or EXTERN."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """``struct btf_param``; type 0 with an empty name is the ``...`` of a variadic function."""
 
     name: str
     type: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prototype:
+class Prototype(NamedTuple):
     """BTF_KIND_FUNC_PROTO."""
 
     id: int
@@ -143,22 +129,17 @@ class Prototype:
     parameters: tuple[Parameter, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """BTF_KIND_VAR: a global variable."""
-
-    STATIC: ClassVar[int] = 0
-    GLOBAL: ClassVar[int] = 1
-    EXTERN: ClassVar[int] = 2
 
     id: int
     name: str
     type: int
     linkage: int
+    """STATIC, GLOBAL or EXTERN."""
 
 
-@dataclass(frozen=True, slots=True)
-class SectionVariable:
+class SectionVariable(NamedTuple):
     """``struct btf_var_secinfo``: where a variable lies in its section."""
 
     type: int
@@ -167,8 +148,7 @@ class SectionVariable:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """BTF_KIND_DATASEC."""
 
     id: int
@@ -177,8 +157,7 @@ class Section:
     variables: tuple[SectionVariable, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeclTag:
+class DeclTag(NamedTuple):
     """BTF_KIND_DECL_TAG (5.16): an attribute of a declaration."""
 
     id: int

@@ -38,8 +38,7 @@ class Instruction(NamedTuple):
     imm: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """What a relocation of an instruction points at."""
 
     kind: str
@@ -51,8 +50,7 @@ class Reference:
     """Byte offset in the section of data; instruction index of a function."""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """One STT_FUNC symbol."""
 
     name: str
@@ -65,8 +63,7 @@ class Function:
     """Its symbol is an STT_FUNC; clang before 9 left that out, and libbpf then does not see the function."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """What one function refers to, without what it calls."""
 
     helpers: tuple[int, ...]
@@ -138,9 +135,9 @@ def read(elf: Elf, map_at: Callable[[int, int], str | None]) -> dict[str, Sectio
         if not one.is_code or not one.data:
             continue
         # two sections of one name (comdat): the second would hide the first
-        name = one.name if one.name not in found else f"{one.name}#{one.index}"
+        name = one.name if one.name not in found else f"{one.name}#{one.number}"
         section = Section(name, decode(one.data, elf.order, one.name), {})
-        found[name] = indices[one.index] = section
+        found[name] = indices[one.number] = section
     for symbol in elf.symbols:
         if symbol.type == STT_FUNC and symbol.section in indices:
             _add_function(indices[symbol.section], symbol)

@@ -7,8 +7,7 @@ verifier does not look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.btf.types import Array, Composite, Enum, Float, Forward, Int, Modifier, Pointer, Prototype
 from xdpctl.errors import ObjectError
@@ -25,8 +24,7 @@ _MAX_DEPTH = 16
 _EXISTS = ("field_exists", "enumval_exists", "type_exists", "type_matches")
 
 
-@dataclass(frozen=True, slots=True)
-class CoreAnswer:
+class CoreAnswer(NamedTuple):
     """What a relocation comes to."""
 
     found: bool
@@ -95,14 +93,13 @@ def _same_kind(local: Type | None, other: Type | None) -> bool:
     return type(local) is type(other) and getattr(local, "is_union", None) == getattr(other, "is_union", None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """One step of an access: a member by name, or an array index."""
 
     name: str
     type: int
     """The member's type, in the object."""
-    index: int
+    position: int
 
 
 def _steps(btf: Btf, one: CoreRelocation, path: list[int]) -> tuple[list[_Step], str]:
@@ -157,7 +154,7 @@ def _matches(
         of = kernel.resolve(type_id)
         if step.name:
             type_id = _member(btf, step, kernel, of, 0)
-        elif isinstance(of, Array) and (step.index < of.length or of.length == 0):
+        elif isinstance(of, Array) and (step.position < of.length or of.length == 0):
             type_id = of.element
         else:
             return False

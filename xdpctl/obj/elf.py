@@ -8,8 +8,7 @@ EM_BPF (247) or 0, as early LLVM wrote; ELFCLASS64; both byte orders. The only e
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import NotFoundError, ObjectError, PrivilegeError
 
@@ -43,11 +42,10 @@ _MACHINES = {
 _FILE_TYPES = {0: "no file type", 2: "an executable", 3: "a shared object", 4: "a core dump"}
 
 
-@dataclass(frozen=True, slots=True)
-class ElfSection:
+class ElfSection(NamedTuple):
     """One section header with its data (empty for NOBITS)."""
 
-    index: int
+    number: int
     name: str
     type: int
     flags: int
@@ -62,8 +60,7 @@ class ElfSection:
         return self.type == SHT_PROGBITS and bool(self.flags & SHF_EXECINSTR)
 
 
-@dataclass(frozen=True, slots=True)
-class ElfSymbol:
+class ElfSymbol(NamedTuple):
     """One symbol."""
 
     name: str
@@ -76,8 +73,7 @@ class ElfSymbol:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Elf:
+class Elf(NamedTuple):
     """A relocatable ELF file of the BPF machine."""
 
     order: str

@@ -92,12 +92,11 @@ class State(NamedTuple):
     """Offset from the frame pointer -> (bytes, value)."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallSite:
+class CallSite(NamedTuple):
     """What a helper of interest was called with, all paths together."""
 
     section: str
-    index: int
+    instruction: int
     helper: int
     arguments: tuple[Value, ...]
     """r1 to r5."""

@@ -21,8 +21,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.types import Array, Composite, Enum, Float, Int, Member, Modifier
@@ -49,8 +48,7 @@ _BOOLEANS = {"true": 1, "yes": 1, "on": 1, "1": 1, "false": 0, "no": 0, "off": 0
 _NETWORK_ORDER = ("__be16", "__be32", "__be64")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """Bytes for one place in a data section."""
 
     name: str
@@ -66,8 +64,7 @@ class Setting:
     """A doubt for the user: the compiler may have folded the constant."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A type at a byte offset of a section."""
 
     btf: Btf

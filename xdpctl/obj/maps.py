@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.parse import DATASEC
-from xdpctl.btf.types import Array, Composite, Pointer, Prototype, Section, Variable
+from xdpctl.btf.types import GLOBAL, Array, Composite, Pointer, Prototype, Section, Variable
 from xdpctl.errors import ObjectError
 from xdpctl.obj.elf import STT_FUNC, STT_SECTION
 from xdpctl.obj.kinds import MAP_TYPE_NUMBERS, map_type
@@ -95,7 +95,7 @@ def _read_btf(elf: Elf, section: ElfSection, btf: Btf, found: Section, table: Ma
     offsets = {
         symbol.name: symbol.value
         for symbol in elf.symbols
-        if symbol.section == section.index and symbol.type not in (STT_SECTION, STT_FUNC)
+        if symbol.section == section.number and symbol.type not in (STT_SECTION, STT_FUNC)
     }
     extents: list[tuple[int, int, int, str]] = []
     for one in found.variables:
@@ -108,14 +108,14 @@ def _read_btf(elf: Elf, section: ElfSection, btf: Btf, found: Section, table: Ma
         if not isinstance(structure, Composite) or structure.is_union:
             _flaw(table, variable.name, f"map {variable.name} is not defined by a struct")
             continue
-        if variable.linkage != Variable.GLOBAL:
+        if variable.linkage != GLOBAL:
             _flaw(table, variable.name, f"map {variable.name} is static", "declare it without `static`")
         _parse(btf, structure, definition, is_inner=False)
         made = _finish(btf, definition)
         if definition.flaw:
             _flaw(table, variable.name, f"map {variable.name}: {definition.flaw}")
         table.maps.append(made)
-        table.places[section.index, offset] = variable.name
+        table.places[section.number, offset] = variable.name
         values = next((item.bit_offset // 8 for item in structure.members if item.name == "values"), 0)
         extents.append((offset, offset + max(one.size, structure.size, 1), offset + values, variable.name))
     _place_values(elf, section, table, extents)
@@ -220,7 +220,7 @@ def _place_values(
 ) -> None:
     """Relocations in .maps fill the slots of prog_array and maps of maps."""
     slots: dict[str, dict[int, str]] = {}
-    for offset, (symbol, _) in elf.relocations.get(section.index, {}).items():
+    for offset, (symbol, _) in elf.relocations.get(section.number, {}).items():
         for start, end, values, name in extents:
             if start <= offset < end:
                 slot = (offset - values) // 8
@@ -239,14 +239,14 @@ def _read_legacy(elf: Elf, section: ElfSection, table: MapTable) -> None:
     symbols = sorted(
         (one.value, one.name)
         for one in elf.symbols
-        if one.section == section.index and one.type not in (STT_SECTION, STT_FUNC) and one.name
+        if one.section == section.number and one.type not in (STT_SECTION, STT_FUNC) and one.name
     )
     for position, (offset, name) in enumerate(symbols):
         end = symbols[position + 1][0] if position + 1 < len(symbols) else len(section.data)
         raw = section.data[offset:end][:20].ljust(20, b"\0")
         kind, key, value, entries, flags = struct.unpack(elf.order + "5I", raw)
         table.maps.append(ObjMap(name, map_type(kind), key, value, entries, flags, "legacy"))
-        table.places[section.index, offset] = name
+        table.places[section.number, offset] = name
 
 
 def internal(name: str, size: int, *, frozen: bool) -> ObjMap:

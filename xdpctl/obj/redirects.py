@@ -7,8 +7,7 @@ calls, and whether it returns the constant XDP_TX. What it can't follow is None 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.obj import flow
 from xdpctl.obj.model import RedirectCall
@@ -42,8 +41,7 @@ _CONTEXT_FIELDS = {
 """Program type -> offset -> member: ``struct xdp_md`` and ``struct __sk_buff``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Redirects:
+class Redirects(NamedTuple):
     """What following one program told."""
 
     calls: tuple[RedirectCall, ...]
@@ -109,7 +107,7 @@ def _calls(
             for key in _alternatives(second):
                 yield RedirectCall(
                     helper=helper,
-                    offset=site.index,
+                    offset=site.instruction,
                     section=site.section,
                     map=one.name if one.kind == "map" else None,
                     key=key.number if key.kind == "const" else None,
@@ -123,7 +121,7 @@ def _calls(
     for one in _alternatives(target):
         yield RedirectCall(
             helper=helper,
-            offset=site.index,
+            offset=site.instruction,
             section=site.section,
             ifindex=one.number if one.kind == "const" else None,
             variable=_variable(one, variable),

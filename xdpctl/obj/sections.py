@@ -8,7 +8,6 @@ is beyond doubt. A name such as ``prog`` or ``ingress`` says nothing safe, and t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from xdpctl.obj.kinds import PROGRAM_TYPE_NUMBERS
@@ -140,8 +139,7 @@ SECTION_NAMES = (
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class SectionMeaning:
+class SectionMeaning(NamedTuple):
     """What a section name, or ``--type``, says of a program."""
 
     type: str

@@ -6,12 +6,11 @@ offsets to the symbol table, as libbpf's btf_fixup_datasec knows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.parse import DATASEC
-from xdpctl.btf.types import Array, Composite, Enum, Float, Function, Int, Pointer, Section, Variable
+from xdpctl.btf.types import STATIC, Array, Composite, Enum, Float, Function, Int, Pointer, Section, Variable
 from xdpctl.btf.values import decode, members
 from xdpctl.errors import ObjectError
 from xdpctl.obj.code import is_data
@@ -66,8 +65,7 @@ def data_of(section: ElfSection, offset: int, size: int) -> bytes:
     return section.data[offset : offset + size]
 
 
-@dataclass(frozen=True, slots=True)
-class Variables:
+class Variables(NamedTuple):
     """The variables of an object."""
 
     globals: tuple[ObjGlobal, ...]
@@ -109,14 +107,14 @@ def read(elf: Elf, btf: Btf | None) -> Variables:
 def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[ObjGlobal]:
     symbols: dict[tuple[str, bool], list[int]] = {}
     for symbol in elf.symbols:
-        if symbol.section == body.index:
+        if symbol.section == body.number:
             symbols.setdefault((symbol.name, symbol.binding == STB_LOCAL), []).append(symbol.value)
     made = []
     for one in section.variables:
         variable = btf.type(one.type)
         if not isinstance(variable, Variable):
             raise ObjectError(f"BTF of section {section.name} names something that is not a variable")
-        static = variable.linkage == Variable.STATIC
+        static = variable.linkage == STATIC
         places = symbols.get((variable.name, static), [])
         # bpftool gen object has filled in size and offsets; clang has not
         offset = one.offset if section.size or len(places) != 1 else places[0]
@@ -156,7 +154,7 @@ def _undescribed(elf: Elf, body: ElfSection) -> list[ObjGlobal]:
             static=symbol.binding == STB_LOCAL,
         )
         for symbol in sorted(elf.symbols, key=lambda one: one.value)
-        if symbol.section == body.index
+        if symbol.section == body.number
         and symbol.type == STT_OBJECT
         and symbol.value + symbol.size <= body.size
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from xdpctl.btf.names import declare, spell
 from xdpctl.btf.parse import ENUM, INT, STRUCT, parse
-from xdpctl.btf.types import Array, Composite, Enum, Int, Modifier, Section, Variable
+from xdpctl.btf.types import GLOBAL, Array, Composite, Enum, Int, Modifier, Section
 from xdpctl.btf.values import decode, encode
 from xdpctl.errors import ConfigError, ObjectError
 
@@ -228,7 +228,7 @@ def test_an_unknown_kind_is_an_error_of_its_own_only(blob):
 
 def test_sections_and_variables_keep_linkage_and_offsets(blob):
     number = blob.int("int", 4)
-    variable = blob.add(14, "counter", number, body=blob.words(Variable.GLOBAL))
+    variable = blob.add(14, "counter", number, body=blob.words(GLOBAL))
     blob.add(15, ".bss", 4, vlen=1, body=blob.words(variable, 12, 4))
     section = blob.parse().type(3)
     assert isinstance(section, Section)
