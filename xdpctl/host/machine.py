@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,13 +105,20 @@ def _features(problems: list[Problem], probes: Collection[str] | None) -> Mappin
 
 def config() -> Mapping[str, str] | None:
     """The lines of /proc/config.gz that concern BPF and networking ("n" where not set), None without that file."""
-    import gzip
     import zlib
 
     try:
-        text = gzip.decompress(Path("/proc/config.gz").read_bytes()).decode(errors="replace")
+        return _config_of(Path("/proc/config.gz").read_bytes())
     except (OSError, EOFError, zlib.error):
         return None
+
+
+@lru_cache(maxsize=1)
+def _config_of(packed: bytes) -> Mapping[str, str]:
+    """The same from the file's bytes: they stay the same while a process looks again and again (--fix, --probe)."""
+    import gzip
+
+    text = gzip.decompress(packed).decode(errors="replace")
     found: dict[str, str] = {}
     for line in text.splitlines():
         if line.startswith("CONFIG_"):
