@@ -31,13 +31,14 @@ HOST, GUEST = "host", "guest"
 NOBODY = "02:00:00:00:00:02"
 """Destination of the frames: one that no interface has; a group address would not be sent back."""
 
+_IDS = re.compile(r"\b(program |link |id |prog_id=|map_id=)\d+")
 INTRODUCTION = """\
 # The same mistakes, four tools
 
 Made by `make comparison`, which makes each mistake for each tool in namespaces of its own and writes down what was
 printed, on Linux {kernel} with {versions}. Commands run in namespace `host`; the other
 ends of its veths are in `guest`. Where a program redirects or sends back, {sent} frames are sent to it and those that
-arrive are counted.
+arrive are counted. `N` stands for the ids of programs and links, which differ from run to run.
 """
 
 
@@ -156,7 +157,7 @@ def document() -> str:
         ),
     ]
     sections = [section(mistake, answers) for mistake, answers in found.items()]
-    return "\n".join([head, *rows, "", *sections]).rstrip() + "\n"
+    return _IDS.sub(r"\1N", "\n".join([head, *rows, "", *sections])).rstrip() + "\n"
 
 
 def _anchor(title: str) -> str:
