@@ -10,6 +10,7 @@ import typer
 from xdpctl.cli import complete
 from xdpctl.cli.preflight import Checks, explain_refusal, judged
 from xdpctl.errors import AttachError, ConfigError
+from xdpctl.obj import shipped
 
 app = typer.Typer()
 
@@ -124,7 +125,7 @@ def attach(
 
     xdpctl attach eth0 prog.o
 
-    xdpctl attach 'veth*' count.bpf.o
+    xdpctl attach 'veth*' builtin:count
 
     xdpctl attach --hook ingress --first eth0 tc.o
     """
@@ -200,11 +201,12 @@ def _split(words: list[str]) -> tuple[list[str], Path]:
         if Path(last).is_file():
             raise ConfigError("no interface given", hint=f"xdpctl attach IFACE {last}")
         raise ConfigError("no object file given: it comes last", hint=f"xdpctl attach {last} prog.o")
-    if not Path(last).exists():
+    obj = shipped.resolve(Path(last))
+    if not obj.exists():
         misplaced = next((one for one in interfaces if "." in one and Path(one).is_file()), None)
         if misplaced is not None:
             others = " ".join(one for one in words if one != misplaced)
             raise ConfigError(
                 f"the object comes last, not {last}", hint=f"xdpctl attach {others} {misplaced}"
             )
-    return interfaces, Path(last)
+    return interfaces, obj

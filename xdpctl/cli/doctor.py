@@ -10,6 +10,7 @@ import typer
 
 from xdpctl.cli import complete
 from xdpctl.errors import EXIT_FINDINGS, ConfigError
+from xdpctl.obj.shipped import resolve
 
 if TYPE_CHECKING:
     from xdpctl.doctor.diagnose import Answer, Question
@@ -98,6 +99,7 @@ def doctor(
     """
     from xdpctl.doctor.diagnose import Question
 
+    prog = resolve(prog) if prog is not None else None
     _consistent(mode=mode, snapshot=snapshot, probe=probe, fix=fix, yes=yes, netns=netns, all_netns=all_netns)
     question = Question(
         tuple(interfaces or ()),

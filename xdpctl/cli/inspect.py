@@ -44,6 +44,8 @@ def inspect(
 
     xdpctl inspect prog.o
 
+    xdpctl inspect builtin:blocklist
+
     xdpctl inspect --type xdp old.o
 
     xdpctl inspect --json a.o b.o | jq '.objects[].problems'
@@ -93,9 +95,10 @@ def _judge(path: Path, given: SectionMeaning | None, *, probe: bool) -> dict[str
     from xdpctl.obj.jsonform import dump
     from xdpctl.obj.kernel import gather
     from xdpctl.obj.reader import read
+    from xdpctl.obj.shipped import resolve
     from xdpctl.obj.verdict import verdict, with_type
 
-    obj = read(path)
+    obj = read(resolve(path))
     pin_root = maps_folder()
     typed = with_type(obj, given) if given is not None else obj
     facts = gather(typed, pin_root=pin_root, probe=probe)

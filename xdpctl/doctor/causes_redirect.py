@@ -61,7 +61,7 @@ CAUSES: tuple[Cause, ...] = (
         "",
         "the target's driver transmits redirected frames only while the target has a native program of its own",
         "xdp-features of the target lack ndo-xmit; its driver is one of those named here",
-        "xdpctl attach --mode native TARGET build/bpf/pass.bpf.o",
+        "xdpctl attach --mode native TARGET builtin:pass",
         drivers=(
             *("ena", "bnxt_en", "fec", "funeth", "gve", "i40e", "ice", "idpf", "igb", "igc", "ixgbe"),
             *("rvu-nicpf", "st_gmac", "virtio_net", "vmxnet3"),
@@ -77,7 +77,7 @@ CAUSES: tuple[Cause, ...] = (
         "",
         "the target's driver transmits redirected frames only while the target has a native program of its own",
         "xdp:xdp_devmap_xmit err=-6, and `ip link show TARGET` shows no xdp",
-        "xdpctl attach --mode native TARGET build/bpf/pass.bpf.o",
+        "xdpctl attach --mode native TARGET builtin:pass",
         drivers=("ena", "fec", "funeth", "i40e", "ice", "igb", "ixgbe", "rvu-nicpf", "virtio_net"),
         finding="redirect.target-needs-program",
         heard="xdp:xdp_devmap_xmit",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor.finding import Finding, Fix, Status
-from xdpctl.doctor.rules.commands import PASSING
 from xdpctl.errors import XdpctlError
 
 if TYPE_CHECKING:
@@ -182,15 +181,10 @@ def run(fix: Fix, argv: Sequence[str]) -> None:
 
 
 def _resolve(argv: Sequence[str]) -> list[str]:
-    """xdpctl is this one, and its pass program lies where it was built."""
+    """xdpctl is this one, wherever PATH leads."""
     words = list(argv)
     if words[0] != "xdpctl":
         return words
     beside = Path(sys.executable).with_name("xdpctl")
     words[0] = str(beside) if beside.exists() else words[0]
-    if PASSING in words and not Path(PASSING).exists():
-        built = Path(__file__).resolve().parents[2] / PASSING
-        if not built.exists():
-            raise StepFailed(f"{PASSING} is not built: make build")
-        words[words.index(PASSING)] = str(built)
     return words

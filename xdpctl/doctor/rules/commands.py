@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from xdpctl.doctor.rules.case import Case
     from xdpctl.host.model import Link
 
-PASSING, PASSING_FRAGS = "build/bpf/pass.bpf.o", "build/bpf/pass.frags.bpf.o"
-"""What `make build` makes of bpf/pass.bpf.c: a program that hands every frame to the stack; and for jumbo MTU."""
+PASSING, PASSING_FRAGS = "builtin:pass", "builtin:pass.frags"
+"""bpf/pass.bpf.c as obj.shipped finds it: a program that hands every frame to the stack; and for jumbo MTU."""
 
 
 def up(case: Case, link: Link) -> Fix:
@@ -77,7 +77,7 @@ def pass_program(case: Case, link: Link, *, frags: bool = False) -> Fix:
         *("xdpctl", "attach", "--mode", "native", link.name, PASSING_FRAGS if frags else PASSING),
         inverse=("xdpctl", "detach", link.name),
         flaps=link.kind is None,
-        note="any native program does; `make build` makes this one of bpf/pass.bpf.c",
+        note="any native program does; this one hands every frame to the stack",
     )
 
 
