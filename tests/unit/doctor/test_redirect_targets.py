@@ -3,7 +3,7 @@
 import pytest
 
 from xdpctl.doctor.finding import Status
-from xdpctl.doctor.intent import EmptySlot, Health, Redirect, UntoldTarget
+from xdpctl.doctor.intent import AttachXdp, EmptySlot, Health, Redirect, UntoldTarget
 from xdpctl.doctor.rules import judge
 from xdpctl.doctor.rules.target_drivers import NEVER, PROGRAM, TARGETS
 from xdpctl.host.model import Bond, Channels, Feature, LinkRef, Problem, Qdisc, Tun
@@ -213,7 +213,6 @@ def bond(
 
 
 def attach(host):
-    from xdpctl.doctor.intent import AttachXdp
 
     return judge(host.snapshot(), [AttachXdp(host.links["out"].ref, "native", "prog")])
 
@@ -304,3 +303,13 @@ def test_what_could_not_be_observed_is_told_once(machine):
     (finding,) = judge(host.snapshot(), [Health(link.ref)])
     assert (finding.id, finding.status) == ("environment.not-observed", Status.UNKNOWN)
     assert len(finding.evidence) == 2
+
+
+def test_two_nics_that_get_programs_at_once_may_redirect_to_each_other(machine):
+    host = machine()
+    left = host.link("left", None, driver="igb", xdp_features=0x23)
+    right = host.link("right", None, driver="igb", xdp_features=0x23)
+    attaches = [AttachXdp(one.ref, "native", "prog") for one in (left, right)]
+    redirects = [Redirect(left.ref, right.ref), Redirect(right.ref, left.ref)]
+    assert judge(host.snapshot(), [*attaches, *redirects]) == []
+    assert ids(judge(host.snapshot(), [attaches[0], *redirects])) == ["redirect.target-needs-program"]

@@ -1,7 +1,7 @@
 """A veth as a redirect's target: what its peer must have, on every kernel that differs."""
 
 from xdpctl.doctor.finding import Status
-from xdpctl.doctor.intent import Health, Redirect, Transmit
+from xdpctl.doctor.intent import AttachXdp, Health, Redirect, Transmit
 from xdpctl.doctor.rules import judge
 
 
@@ -218,3 +218,17 @@ def test_xdp_tx_needs_a_native_program_on_the_peer_for_gro_is_never_woken(machin
     (finding,) = judge(host.snapshot(), [Transmit(host.links["xxx"].ref)])
     assert (finding.id, finding.errno) == ("transmit.veth-peer-program", None)
     assert finding.fix[0].argv[:5] == ("xdpctl", "attach", "--mode", "native", "yyy")
+
+
+def test_a_program_that_is_about_to_come_gives_the_napi_that_its_own_redirect_needs(machine):
+    for version in ((5, 10, 0), (6, 1, 0), (6, 18, 0)):
+        host = story(machine, version)
+        source, target = host.links["yyy"].ref, host.links["xxx"].ref
+        both = [AttachXdp(source, "native", "prog"), Redirect(source, target)]
+        assert judge(host.snapshot(), both) == []
+        generic = [AttachXdp(source, "generic", "prog"), Redirect(source, target)]
+        assert [one.id for one in judge(host.snapshot(), generic)] == ["redirect.veth-peer-napi"]
+        maybe = [AttachXdp(source, "native", "prog", promised=False), Redirect(source, target)]
+        assert [one.id for one in judge(host.snapshot(), maybe)] == ["redirect.veth-peer-napi"]
+        host.down("yyy")
+        assert [one.id for one in judge(host.snapshot(), both)] == ["redirect.veth-peer-down"]

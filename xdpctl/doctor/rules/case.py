@@ -60,9 +60,13 @@ class Case:
     """Namespace inode -> label; None for the caller's own."""
     promised: frozenset[tuple[int, int]] = frozenset()
     """Links that something is known to redirect to: of a pair, this end is the one that matters."""
+    attaching: frozenset[tuple[int, int]] = frozenset()
+    """Links that are to get a native program: by the time of the first redirect they have it."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot, promised: Iterable[LinkRef] = ()) -> Case:
+    def of(
+        cls, snapshot: Snapshot, promised: Iterable[LinkRef] = (), attaching: Iterable[LinkRef] = ()
+    ) -> Case:
         """Index a snapshot, once for all intents."""
         by_ref = {(one.netns, one.ifindex): one for one in snapshot.links()}
         above: dict[tuple[int, int], list[Link]] = {}
@@ -87,6 +91,7 @@ class Case:
             {key: tuple(value) for key, value in below.items()},
             {one.inode: None if one.current else one.label for one in snapshot.namespaces},
             frozenset((one.netns, one.ifindex) for one in promised),
+            frozenset((one.netns, one.ifindex) for one in attaching),
         )
 
     @property
@@ -119,6 +124,14 @@ class Case:
     def aimed_at(self, link: Link) -> bool:
         """Whether something is known to redirect to the link."""
         return (link.netns, link.ifindex) in self.promised
+
+    def is_to_run_native(self, link: Link) -> bool:
+        """Whether a native program is about to be attached to the link."""
+        return (link.netns, link.ifindex) in self.attaching
+
+    def runs_native(self, link: Link) -> bool:
+        """Whether the link has a native program, or will have one before the first frame."""
+        return has_native(link) or self.is_to_run_native(link)
 
     def lowers(self, link: Link) -> tuple[Link, ...]:
         """Its direct lowers."""

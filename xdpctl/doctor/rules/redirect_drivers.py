@@ -78,6 +78,8 @@ def not_ready(case: Case, intent: Redirect) -> Iterator[Finding]:
     evidence = _evidence(case, target, driver)
     if features is not None and features & NDO_XMIT:
         return
+    if row is not None and row.xmit == PROGRAM and case.is_to_run_native(target):
+        return  # the attach sets ndo-xmit
     if row is None:
         if features is None:
             yield _unknown(case, target, driver, evidence)

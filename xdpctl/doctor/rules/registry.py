@@ -89,7 +89,7 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     Nothing is found where nothing is wrong. Never raises, whatever the snapshot holds.
     """
     wanted = list(intents)
-    case = Case.of(snapshot, _promised(wanted))
+    case = Case.of(snapshot, _promised(wanted), _attaching(wanted))
     findings: list[Finding] = []
     unloadable: set[LinkRef | None] = set()
     if any(_name(one) == "Health" and not getattr(one, "named", True) for one in wanted):
@@ -122,6 +122,19 @@ def _promised(wanted: list[Intent]) -> Iterator[LinkRef]:
         target: LinkRef | None = getattr(one, "target", None) if _name(one) == "Redirect" else None
         if target is not None and getattr(one, "promised", False):
             yield target
+
+
+def _attaching(wanted: list[Intent]) -> Iterator[LinkRef]:
+    """Where a native program is wanted: two devices that redirect to each other give each other what they need."""
+    for one in wanted:
+        if (
+            _name(one) == "AttachXdp"
+            and getattr(one, "mode", "") == "native"
+            and getattr(one, "promised", False)
+        ):
+            link: LinkRef | None = getattr(one, "link", None)
+            if link is not None:
+                yield link
 
 
 def _judge(case: Case, intent: Intent) -> Iterator[Finding]:

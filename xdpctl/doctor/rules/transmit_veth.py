@@ -15,7 +15,6 @@ from xdpctl.doctor.rules.case import (
     Mistake,
     Rule,
     hard_header_len,
-    has_native,
 )
 from xdpctl.doctor.rules.commands import pass_program, up
 from xdpctl.doctor.rules.geometry import geometry
@@ -59,14 +58,14 @@ def transmit(case: Case, intent: Transmit) -> Iterator[Finding]:
                 alternatives=("look at GRO and programs of the peer, in its own namespace",),
             )
         return
-    if peer.up and has_native(peer):
+    if peer.up and case.runs_native(peer):
         return
     steps: tuple[Fix, ...] = () if peer.up else (up(case, peer),)
     others: tuple[str, ...] = (TX_GENERIC,)
     if peer.xdp.generic:  # in the way of a native one, and not ours to take away
         steps = ()
         others = (f"attach the program of {case.name(peer)} in native mode instead of generic", *others)
-    elif not has_native(peer):
+    elif not case.runs_native(peer):
         steps += (_passing(case, peer, link),)
     who, owner = case.name(link), case.name(peer)
     if napi(case, peer) is False:

@@ -18,7 +18,6 @@ from xdpctl.doctor.rules.case import (
     Mistake,
     carrier,
     flags_text,
-    has_native,
 )
 from xdpctl.doctor.rules.commands import channels, more_rx_queues, pass_program, up
 
@@ -79,7 +78,7 @@ def napi(case: Case, peer: Link) -> bool | None:
     """Whether a veth has NAPI: up, and a native program or (5.13) GRO wanted; None: GRO is not known."""
     if not peer.up:
         return False
-    if has_native(peer):
+    if case.runs_native(peer):
         return True
     if not case.since(5, 13):
         return False
@@ -133,7 +132,7 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
     steps: list[Fix] = []
     if not peer.up:
         steps.append(up(case, peer))
-    if has_native(peer) and not retoggle:
+    if case.runs_native(peer) and not retoggle:
         return tuple(steps), ()
     gro = peer.feature(GRO)
     if not case.since(5, 13) or (gro is not None and gro.fixed and not gro.wanted):
@@ -170,14 +169,16 @@ def trouble(case: Case, target: Link, *, via_map: bool = True) -> Trouble | None
     state = napi(case, peer)
     evidence = (*napi_evidence(case, peer), *features)
     gro = peer.feature(GRO)
-    armed = has_native(peer) or (case.since(5, 13) and gro is not None and gro.wanted)
+    if case.is_to_run_native(peer) and ready is False:
+        ready = True  # the attach sets ndo-xmit here
+    armed = case.runs_native(peer) or (case.since(5, 13) and gro is not None and gro.wanted)
     if ready is None and case.since(6, 3) and (gro is not None or armed):
         ready = armed  # not readable, but this is what the kernel computes it from
     errno, place = ("EOPNOTSUPP", ENQUEUE) if ready is False else enxio(case, via_map=via_map)
     if state and ready is not False:
         return None
     if state and ready is False:
-        steps, others = give_napi(case, peer, retoggle=not has_native(peer))
+        steps, others = give_napi(case, peer, retoggle=not case.runs_native(peer))
         reason = (
             f"its peer {case.name(peer)} wants GRO, but the kernel missed it: it was switched on while down"
         )
@@ -189,7 +190,7 @@ def trouble(case: Case, target: Link, *, via_map: bool = True) -> Trouble | None
             reason = f"GRO of its peer {case.name(peer)} is not known"
             look = (f"look at `ethtool -k {peer.name} | grep generic-receive-offload` where {peer.name} is",)
             return Trouble(PEER_NAPI, Status.UNKNOWN, reason, evidence=evidence, alternatives=look)
-    missed = armed and ready is False and not has_native(peer)
+    missed = armed and ready is False and not case.runs_native(peer)
     steps, others = give_napi(case, peer, retoggle=missed)
     if not peer.up and armed:
         reason = f"its peer {case.name(peer)} is down"
