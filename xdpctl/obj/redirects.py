@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.obj import flow
 from xdpctl.obj.model import RedirectCall
+from xdpctl.obj.registers import OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from xdpctl.obj.code import Function, Section
-    from xdpctl.obj.flow import CallSite, Known, Steps, Value
+    from xdpctl.obj.flow import CallSite, Steps
+    from xdpctl.obj.registers import Known, Value
 
 XDP_TX = 3
 
@@ -81,7 +83,7 @@ def analyse(
     tails: dict[str, None] = {}
     for _, site in sorted(found.calls.items()):
         if site.helper == flow.TAIL_CALL:
-            for known in site.arguments[1] or (flow.OTHER,):
+            for known in site.arguments[1] or (OTHER,):
                 tails[known.name if known.kind == "map" else ""] = None
         else:
             calls += _calls(site, names, variable)
@@ -132,7 +134,7 @@ def _calls(
 
 
 def _alternatives(value: Value) -> list[Known]:
-    return sorted(value) if value else [flow.OTHER]
+    return sorted(value) if value else [OTHER]
 
 
 def _constant(value: Value) -> int | None:

@@ -19,8 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.obj.helpers import GPL_LICENSES, GPL_ONLY
-from xdpctl.obj.kernel import NAME_MAX
-from xdpctl.obj.maprules import broken
+from xdpctl.obj.mapverdict import listed, map_problems
 from xdpctl.obj.model import Problem
 from xdpctl.obj.sections import attach_function, version
 
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xdpctl.obj.kernel import KernelFacts
-    from xdpctl.obj.model import ObjFile, ObjMap, ObjProgram
+    from xdpctl.obj.model import ObjFile, ObjProgram
     from xdpctl.obj.sections import SectionMeaning
-
-RDONLY_PROG = 0x80
-"""BPF_F_RDONLY_PROG: the kernel sets it on every devmap."""
 
 
 def with_type(obj: ObjFile, given: SectionMeaning) -> ObjFile:
@@ -70,7 +66,7 @@ def verdict(obj: ObjFile, facts: KernelFacts, *, loader: str = "xdpctl") -> list
             found += _section(one, facts, loader)
             found += _program(obj, one, facts)
     for table in obj.maps:
-        found += _map(table, facts)
+        found += map_problems(table, facts)
     order = {"fail": 0, "unknown": 1, "warn": 2}
     unique = dict.fromkeys(found)
     return sorted(unique, key=lambda one: order.get(one.severity, 3))
@@ -107,7 +103,7 @@ def _file(obj: ObjFile, facts: KernelFacts) -> Iterator[Problem]:
             "legacy-maps",
             "fail",
             "",
-            f'its maps {_list(legacy)} are defined in SEC("maps"), which libbpf has refused since 1.0',
+            f'its maps {listed(legacy)} are defined in SEC("maps"), which libbpf has refused since 1.0',
             'define them in SEC(".maps"), with BTF (clang -g)',
         )
     if obj.core_relocations and not facts.btf:
@@ -229,7 +225,7 @@ def _program(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Prob
             "device-bound",
             "fail",
             one.name,
-            f"{one.name} calls {_list(one.rx_metadata)}, a function of the driver: it loads only bound to a device",
+            f"{one.name} calls {listed(one.rx_metadata)}, a function of the driver: it loads only bound to a device",
             "bind it with bpf_program__set_ifindex and BPF_F_XDP_DEV_BOUND_ONLY (Linux 6.3)",
         )
     missing = facts.poisoned.get(one.name, ())
@@ -238,7 +234,7 @@ def _program(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Prob
             "core-missing",
             "fail",
             one.name,
-            f"{one.name} uses {_list(missing)}, which Linux {facts.release} does not have",
+            f"{one.name} uses {listed(missing)}, which Linux {facts.release} does not have",
             "it was written for another kernel; bpf_core_field_exists() lets a program ask first",
         )
 
@@ -301,7 +297,9 @@ def _calls(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Proble
     gpl = obj.license in GPL_LICENSES
     restricted = [name for name in one.helpers if name in GPL_ONLY]
     if not gpl and (restricted or one.kfuncs or one.type == "lsm"):
-        what = f"calls {_list(restricted or one.kfuncs)}" if restricted or one.kfuncs else "is an LSM program"
+        what = (
+            f"calls {listed(restricted or one.kfuncs)}" if restricted or one.kfuncs else "is an LSM program"
+        )
         has = f"its license is {obj.license!r}" if obj.license else "it has none"
         yield Problem(
             "license",
@@ -316,7 +314,7 @@ def _calls(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Proble
             "helper",
             "fail",
             one.name,
-            f"{one.name} calls {_list(refused)}, which Linux {facts.release} does not offer to {one.type} programs",
+            f"{one.name} calls {listed(refused)}, which Linux {facts.release} does not offer to {one.type} programs",
         )
 
 
@@ -340,100 +338,3 @@ def _misused_maps(obj: ObjFile, one: ObjProgram) -> Iterator[Problem]:
                 one.name,
                 f"{one.name} gives map {name}, a {table.type}, to {helper}: it takes {' or '.join(_MAPS_OF[helper])}",
             )
-
-
-def _map(one: ObjMap, facts: KernelFacts) -> Iterator[Problem]:
-    if one.definition == "legacy":
-        return
-    if facts.map_types.get(one.type) is False:
-        yield Problem(
-            "map-type",
-            "fail",
-            one.name,
-            f"map {one.name} is a {one.type}, which Linux {facts.release} as configured does not have",
-        )
-        return
-    yield from _sizes(one, facts)
-    if one.inner_map is not None:
-        for what, why in broken(one.inner_map):
-            hint = None if what != "entries" else "set its max_entries in the source"
-            yield Problem("map-sizes", "fail", one.name, f"the inner maps of {one.name} have {why}", hint)
-    elif one.type in ("array_of_maps", "hash_of_maps"):
-        yield Problem(
-            "no-inner-map",
-            "fail",
-            one.name,
-            f"map {one.name} is a {one.type} that does not say what maps it holds",
-            "give __array(values, struct { ... }), or set it before load",
-        )
-    yield from _pin(one, facts)
-
-
-def _sizes(one: ObjMap, facts: KernelFacts) -> Iterator[Problem]:
-    for what, why in broken(one):
-        if what == "entries" and one.max_entries == 0:
-            yield Problem(
-                "max-entries-zero",
-                "fail",
-                one.name,
-                f"map {one.name} has max_entries = 0: its size is to be given",
-                f"--map {one.name}=max_entries=N",
-            )
-        else:
-            hint = "its user space sets it before load" if what == "value" and one.value_size == 0 else None
-            yield Problem("map-sizes", "fail", one.name, f"map {one.name} has {why}", hint)
-    if one.type == "cpumap":
-        if facts.nr_cpus is not None and one.max_entries > facts.nr_cpus:
-            yield Problem(
-                "cpumap-too-large",
-                "fail",
-                one.name,
-                f"map {one.name} has {one.max_entries} entries, this kernel takes {facts.nr_cpus} (its NR_CPUS): E2BIG",
-                f"--map {one.name}=max_entries={facts.possible_cpus}",
-            )
-        elif one.max_entries > facts.possible_cpus:
-            yield Problem(
-                "cpumap-beyond-cpus",
-                "warn",
-                one.name,
-                f"map {one.name} has {one.max_entries} entries for {facts.possible_cpus} CPUs: the others can't be set",
-                f"--map {one.name}=max_entries={facts.possible_cpus}",
-            )
-
-
-def _pin(one: ObjMap, facts: KernelFacts) -> Iterator[Problem]:
-    if one.pin is None:
-        return
-    if len(one.pin.encode()) > NAME_MAX:
-        yield Problem(
-            "pin-name",
-            "fail",
-            one.name,
-            f"map {one.name[:40]}... is pinned by its name, which has {len(one.pin)} characters (limit {NAME_MAX})",
-            "rename it, or don't pin it",
-        )
-    there = facts.pinned.get(one.name)
-    if there is None:
-        return
-    mine = (one.type, one.key_size, one.value_size, one.max_entries or facts.possible_cpus, one.flags)
-    flags = there.flags
-    if one.type in ("devmap", "devmap_hash") and facts.libbpf is not None and facts.libbpf >= (1, 7):
-        flags &= ~RDONLY_PROG
-    theirs = (there.type, there.key_size, there.value_size, there.max_entries, flags)
-    if mine != theirs:
-        names = ("type", "key size", "value size", "max_entries", "flags")
-        differ = [
-            f"{name} {b} there, {a} here" for name, a, b in zip(names, mine, theirs, strict=True) if a != b
-        ]
-        yield Problem(
-            "pin-mismatch",
-            "fail",
-            one.name,
-            f"map {one.name} would reuse the one pinned at {there.path}, which is another: {', '.join(differ)}",
-            f"rm {there.path} (its data is lost), if nothing uses it any more",
-        )
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
