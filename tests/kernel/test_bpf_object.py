@@ -5,6 +5,7 @@ These tests, as all test_bpf_* and test_libbpf_*, run with another libbpf where 
 
 from __future__ import annotations
 
+import random
 import re
 import struct
 from pathlib import Path
@@ -317,6 +318,21 @@ def test_an_object_cut_short_anywhere_raises_only_our_errors(globals_o, tmp_path
         path.write_bytes(whole[:size])
         with pytest.raises(ObjectError):
             Object.open(path)
+
+
+def test_a_damaged_object_raises_only_our_errors(globals_o, tmp_path):
+    whole, path, random_ = globals_o.read_bytes(), tmp_path / "damaged.o", random.Random(1)  # noqa: S311
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(random_.choice([1, 2, 8])):
+            damaged[random_.randrange(64, len(damaged))] = random_.choice([0, 255, random_.randrange(256)])
+        path.write_bytes(damaged)
+        try:
+            Object.open(path).close()
+        except ObjectError:
+            refused += 1
+    assert refused > 20
 
 
 def test_nothing_stays_loaded_after_a_failure(compile_c):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
-from xdpctl.bpf import features, pins, program, query
+from xdpctl.bpf import features, pins, program, query, statistics
 from xdpctl.bpf.object import Object
 from xdpctl.errors import AttachError, NotFoundError, UnsupportedError
 
@@ -129,6 +130,19 @@ def test_what_the_kernel_says_of_a_program_is_read(opened):
     assert found.xlated_len > 0
     assert found in list(query.programs())
     assert opened.programs["a_name_longer_than_the_kernel_keeps"].info().name == "a_name_longer_t"
+
+
+def test_runs_are_counted_while_that_is_asked_for(opened):
+    one = opened.programs["drop"]
+    before = one.info().run_cnt
+    with statistics.counting():
+        one.test_run(bytes(64), repeat=7)
+    counted = one.info().run_cnt
+    assert counted - before == 7
+    assert one.info().run_time_ns > 0
+    if Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "0":
+        one.test_run(bytes(64), repeat=7)
+        assert one.info().run_cnt == counted
 
 
 def test_a_program_of_many_maps_tells_all_of_them(compile_c):

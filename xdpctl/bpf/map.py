@@ -34,7 +34,7 @@ class Map:
         self._object = owner  # keeps the memory behind the pointer
         self._pointer = pointer
         self._elements: Elements | None = None
-        self.name: str = lib().bpf_map__name(pointer).decode()
+        self.name: str = lib().bpf_map__name(pointer).decode(errors="replace")
 
     @property
     def _at(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf import extack
 from xdpctl.bpf.failure import attach_failed, interface
+from xdpctl.errors import UnsupportedError
 from xdpctl.libbpf import uapi
 from xdpctl.libbpf.library import CallError, lib
 from xdpctl.libbpf.log import capture
@@ -42,6 +43,7 @@ def xdp_attach(ifindex: int, program_fd: int, flags: int = 0, *, expected_fd: in
 
     Raises:
         AttachError: the kernel refused; its sentence in `extack`.
+        UnsupportedError: `expected_fd` on a kernel that does not know it.
         PrivilegeError: CAP_NET_ADMIN is missing.
     """
     opts = XdpAttachOpts(old_prog_fd=expected_fd) if expected_fd is not None else None
@@ -49,6 +51,14 @@ def xdp_attach(ifindex: int, program_fd: int, flags: int = 0, *, expected_fd: in
         try:
             lib().bpf_xdp_attach(ifindex, program_fd, flags, opts)
         except CallError as why:
+            said = extack.from_log(lines)
+            if expected_fd is not None and why.code == errno.EINVAL and said is None:
+                from xdpctl.bpf.features import probe
+
+                if not probe("xdp_link"):  # of 5.9, the nearest that can be tried
+                    raise UnsupportedError(
+                        "naming the XDP program to be replaced", needs="Linux 5.7", has="an older one"
+                    ) from why
             mode = next((mode for mode, bit in uapi.XDP_MODE_FLAGS.items() if flags & bit), None)
             what = "detach of XDP from" if program_fd < 0 else "attach to"
             raise attach_failed(
@@ -56,7 +66,7 @@ def xdp_attach(ifindex: int, program_fd: int, flags: int = 0, *, expected_fd: in
                 why,
                 ifindex=ifindex,
                 mode=mode,
-                extack=extack.from_log(lines),
+                extack=said,
                 needs=("CAP_NET_ADMIN",),
             ) from why
 

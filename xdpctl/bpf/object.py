@@ -84,6 +84,13 @@ class Object:
         )
         if kconfig is not None:
             opts.kconfig = kconfig.encode()
+        if lib().version < (
+            1,
+            3,
+        ):  # which first checks BTF itself; an older one crashes on references to nowhere
+            from xdpctl.bpf import btf_check
+
+            btf_check.check(path)
         with capture() as lines:
             try:
                 pointer = lib().bpf_object__open_file(os.fsencode(path), opts)

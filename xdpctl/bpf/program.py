@@ -46,8 +46,8 @@ class Program:
     def __init__(self, owner: Object, pointer: int) -> None:
         self._object = owner  # keeps the memory behind the pointer
         self._pointer = pointer
-        self.name: str = lib().bpf_program__name(pointer).decode()
-        self.section: str = lib().bpf_program__section_name(pointer).decode()
+        self.name: str = lib().bpf_program__name(pointer).decode(errors="replace")
+        self.section: str = lib().bpf_program__section_name(pointer).decode(errors="replace")
 
     @property
     def _at(self) -> int:
