@@ -247,3 +247,16 @@ def test_a_refusal_is_explained_by_the_rule_that_matches(world, xdpctl):
     forced = xdpctl("attach", "--netns", here, "--force", "va", str(obj))
     assert forced.returncode == 6
     assert forced.stderr.count("attach.veth-peer-mtu") == 2, "foreseen, and explained afterwards"
+
+
+def test_a_fix_in_the_namespace_that_was_named_is_typed_from_where_the_caller_is(world, xdpctl):
+    here = world.namespace()
+    world.veth("va", "vb", netns_a=here, netns_b=here)
+    world.ip("link set vb mtu 9000", here)
+    obj = str(Path(__file__).resolve().parents[2] / "build/bpf/pass.bpf.o")
+    done = xdpctl("attach", "--netns", here, "va", obj)
+    assert done.returncode == 6
+    assert f"fix: ip netns exec {here} ip link set dev vb mtu 3506" in done.stderr
+    inside = xdpctl("attach", "va", obj, netns=here)
+    assert inside.returncode == 6
+    assert "fix: ip link set dev vb mtu 3506" in inside.stderr

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xdpctl.doctor.intent import Intent
     from xdpctl.errors import KernelError
     from xdpctl.host.model import Link, Snapshot
+    from xdpctl.netlink.netns import NetnsRef
     from xdpctl.obj.model import ObjFile
 
 PROBES = ("xdp_link", "tcx", "frags")
@@ -72,10 +73,19 @@ def _observe(prepared: Prepared, which: str, probes: Sequence[str]) -> Snapshot:
     from xdpctl.host.collect import collect
     from xdpctl.netlink import netns
 
-    if which == "current":  # entered, so that a namespace without a name can be observed too
-        with netns.enter(prepared.netns):
-            return collect(netns="current", probes=probes)
-    return collect(netns="all", probes=probes)
+    if which != "current":
+        return collect(netns="all", probes=probes)
+    with netns.enter(prepared.netns) as inside:  # entered: one without a name can be observed too
+        taken = collect(netns="current", probes=probes)
+    return taken if netns.current().inode == inside.inode else _from_outside(taken, inside)
+
+
+def _from_outside(taken: Snapshot, inside: NetnsRef) -> Snapshot:
+    """The same for a caller who is in another namespace: what he types has to enter this one."""
+    from dataclasses import replace
+
+    spaces = (replace(one, name=inside.name, pid=inside.pid, current=False) for one in taken.namespaces)
+    return replace(taken, namespaces=tuple(spaces))
 
 
 def _looks_beyond(snapshot: Snapshot, intents: Sequence[Intent]) -> bool:
