@@ -66,6 +66,15 @@ comparison: root setup-dev build ## Make the same mistakes with ip, bpftool, xdp
 	@$(PYTHON) -m xdpctl.lab.comparison >build/comparison.md
 	@mv build/comparison.md docs/comparison.md
 
+.PHONY: matrix
+matrix: root setup-dev build ## The oracle and kernel tests on Debian's kernels and other drivers, in QEMU
+	@$(PYTHON) -m tests.matrix
+
+.PHONY: pages
+pages: root setup-dev build ## Run what README.md and docs/ show, and write down what it prints
+	@$(PYTHON) -m xdpctl.doctor.findings_page >build/findings.md && mv build/findings.md docs/findings.md
+	@$(PYTHON) tests/support/console.py README.md docs/json.md
+
 .PHONY: fresh
 fresh: root ## Run demo and test in a bare Debian made for it (SUITE=bookworm or trixie)
 	@.ci/fresh $(or $(SUITE),bookworm)
