@@ -7,6 +7,7 @@ R_BPF_64_64 and R_BPF_64_32.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +26,8 @@ LD_IMM64 = 0x18
 PSEUDO_CALL, PSEUDO_KFUNC_CALL = 1, 2
 """src_reg of a call: to a function of the object, to a kfunc; 0 is a helper."""
 MAX_INSTRUCTIONS = 1_000_000
-"""In a section: the verifier's own limit for a program (BPF_COMPLEXITY_LIMIT_INSNS)."""
+"""In an object: as many as the verifier would look at in one program (BPF_COMPLEXITY_LIMIT_INSNS)."""
+MAX_FUNCTIONS = 20_000
 
 
 class Instruction(NamedTuple):
@@ -85,6 +87,8 @@ class Section:
     """In the order of their addresses."""
     by_start: dict[int, Function] = field(default_factory=dict)
     """The function (the longest, where several share it) that starts at an instruction."""
+    starts: list[int] = field(default_factory=list)
+    """Where functions start, in order."""
     summaries: dict[Function, Summary] = field(default_factory=dict)
     """Made on first use, by `summary`."""
 
@@ -100,7 +104,7 @@ def decode(data: bytes, order: str, name: str) -> list[Instruction]:
     """Instructions of a code section.
 
     Raises:
-        ObjectError: its size is not a multiple of 8, or beyond what the verifier would look at.
+        ObjectError: its size is not a multiple of 8.
     """
     if len(data) % 8:
         raise ObjectError(f"section {name} has {len(data)} bytes, instructions have 8")
@@ -131,16 +135,23 @@ def read(elf: Elf, map_at: Callable[[int, int], str | None]) -> dict[str, Sectio
     """
     found: dict[str, Section] = {}
     indices: dict[int, Section] = {}
+    total = 0
     for one in elf.sections:
         if not one.is_code or not one.data:
             continue
         # two sections of one name (comdat): the second would hide the first
         name = one.name if one.name not in found else f"{one.name}#{one.number}"
+        total += len(one.data) // 8
+        if total > MAX_INSTRUCTIONS:
+            raise ObjectError(f"it has more than {MAX_INSTRUCTIONS} instructions")
         section = Section(name, decode(one.data, elf.order, one.name), {})
         found[name] = indices[one.number] = section
-    for symbol in elf.symbols:
-        if symbol.type == STT_FUNC and symbol.section in indices:
-            _add_function(indices[symbol.section], symbol)
+    for index, section in indices.items():
+        for symbol in elf.by_section.get(index, ()):
+            if symbol.type == STT_FUNC:
+                _add_function(section, symbol)
+    if sum(len(section.functions) for section in indices.values()) > MAX_FUNCTIONS:
+        raise ObjectError(f"it has more than {MAX_FUNCTIONS} functions")
     for index, section in indices.items():
         if not section.functions:
             section.functions = _untyped(elf, index, section)
@@ -148,6 +159,7 @@ def read(elf: Elf, map_at: Callable[[int, int], str | None]) -> dict[str, Sectio
         if sum(one.end - one.start for one in section.functions) > 4 * len(section.instructions):
             raise ObjectError(f"the functions of section {section.name} overlap")
         section.by_start = {one.start: one for one in reversed(section.functions)}
+        section.starts = sorted(section.by_start)
     for index, section in indices.items():
         for offset, (symbol_index, _) in elf.relocations.get(index, {}).items():
             at = offset // 8
@@ -171,9 +183,8 @@ def _untyped(elf: Elf, index: int, section: Section) -> list[Function]:
     starts = sorted(
         {
             symbol.value // 8: symbol.name
-            for symbol in elf.symbols
-            if symbol.section == index
-            and symbol.type == STT_NOTYPE
+            for symbol in elf.by_section.get(index, ())
+            if symbol.type == STT_NOTYPE
             and symbol.binding != STB_LOCAL
             and symbol.name
             and symbol.value % 8 == 0
@@ -262,7 +273,8 @@ def reachable(sections: dict[str, Section], section: str, start: int) -> list[Fu
             continue
         function = code.by_start.get(at[1])
         if function is None:
-            end = next((one.start for one in code.functions if one.start > at[1]), len(code.instructions))
+            after = bisect_right(code.starts, at[1])
+            end = code.starts[after] if after < len(code.starts) else len(code.instructions)
             if not 0 <= at[1] < end:
                 continue
             function = Function(f"{at[0]}+{at[1]}", at[0], at[1], end, True)

@@ -82,10 +82,18 @@ class Elf(NamedTuple):
     symbols: tuple[ElfSymbol, ...]
     relocations: dict[int, dict[int, tuple[int, int]]]
     """Section index -> byte offset -> (symbol index, type)."""
+    by_name: dict[str, ElfSection]
+    """The first section of each name."""
+    by_section: dict[int, list[ElfSymbol]]
+    """The symbols of each section; those of section 0 are extern."""
 
     def section(self, name: str) -> ElfSection | None:
         """The first section of a name."""
-        return next((one for one in self.sections if one.name == name), None)
+        return self.by_name.get(name)
+
+    def symbols_of(self, section: ElfSection) -> list[ElfSymbol]:
+        """The symbols defined in a section."""
+        return self.by_section.get(section.number, [])
 
 
 def load(path: Path) -> bytes:
@@ -139,7 +147,11 @@ def parse(data: bytes, name: str) -> Elf:
         for index, one in enumerate(headers)
     )
     symbols = _symbols(sections, order, name)
-    return Elf(order, sections, symbols, _relocations(sections, symbols, order, name))
+    by_section: dict[int, list[ElfSymbol]] = {}
+    for symbol in symbols:
+        by_section.setdefault(symbol.section, []).append(symbol)
+    by_name = {one.name: one for one in reversed(sections)}
+    return Elf(order, sections, symbols, _relocations(sections, symbols, order, name), by_name, by_section)
 
 
 def _header(data: bytes, name: str) -> tuple[str, int, int, int, int]:

@@ -111,6 +111,7 @@ class _Walk:
     frozen: Callable[[str, int, int], int | None] | None
     steps: Steps
     leaders: dict[str, set[int]] = field(default_factory=dict)
+    entered: set[tuple[str, int]] = field(default_factory=set)
     returned: dict[tuple[str, int, tuple[Value, ...]], Value] = field(default_factory=dict)
 
 
@@ -137,7 +138,7 @@ def analyse(
         arguments: tuple[Value, ...] = (frozenset((Known("context"),)), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
         flow.returns = _function(walk, functions[0].section, functions[0].start, arguments, 0)
         for one in functions[1:]:
-            if all((section, start) != (one.section, one.start) for section, start, _ in list(walk.returned)):
+            if (one.section, one.start) not in walk.entered:
                 _function(walk, one.section, one.start, (UNKNOWN,) * 5, 0)
     except _TooMuch:
         flow.complete = False
@@ -165,6 +166,7 @@ def _function(walk: _Walk, section: str, start: int, arguments: tuple[Value, ...
     code = walk.sections.get(section)
     if code is None or depth > MAX_CALL_DEPTH:
         return UNKNOWN
+    walk.entered.add((section, start))
     walk.returned[key] = UNKNOWN  # recursion, which the verifier refuses anyhow
     if section not in walk.leaders:
         walk.leaders[section] = _leaders(code)

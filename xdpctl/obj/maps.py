@@ -7,6 +7,7 @@ comes back as a `Problem` beside the map, as far as it can be read.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from xdpctl.obj.elf import Elf, ElfSection
 
 PIN_BY_NAME = 1
+MAX_SLOTS = 4096
+"""Values given in the definition of one map that are looked at."""
+MAX_MAPS = 4096
 _MAP_IN_MAP = ("array_of_maps", "hash_of_maps")
 _INTEGERS = (
     "type",
@@ -94,10 +98,12 @@ def _flaw(table: MapTable, where: str, message: str, hint: str | None = None) ->
 def _read_btf(elf: Elf, section: ElfSection, btf: Btf, found: Section, table: MapTable) -> None:
     offsets = {
         symbol.name: symbol.value
-        for symbol in elf.symbols
-        if symbol.section == section.number and symbol.type not in (STT_SECTION, STT_FUNC)
+        for symbol in elf.symbols_of(section)
+        if symbol.type not in (STT_SECTION, STT_FUNC)
     }
     extents: list[tuple[int, int, int, str]] = []
+    if len(found.variables) > MAX_MAPS:
+        raise ObjectError(f"it defines {len(found.variables)} maps, more than {MAX_MAPS}")
     for one in found.variables:
         variable = btf.type(one.type)
         if not isinstance(variable, Variable) or not variable.name:
@@ -220,12 +226,16 @@ def _place_values(
 ) -> None:
     """Relocations in .maps fill the slots of prog_array and maps of maps."""
     slots: dict[str, dict[int, str]] = {}
+    extents.sort()
+    starts = [start for start, _, _, _ in extents]
     for offset, (symbol, _) in elf.relocations.get(section.number, {}).items():
-        for start, end, values, name in extents:
-            if start <= offset < end:
-                slot = (offset - values) // 8
-                if 0 <= slot < 1 << 16:
-                    slots.setdefault(name, {})[slot] = elf.symbols[symbol].name
+        at = bisect_right(starts, offset) - 1
+        if at < 0 or offset >= extents[at][1]:
+            continue
+        _, _, values, name = extents[at]
+        slot = (offset - values) // 8
+        if 0 <= slot < MAX_SLOTS:
+            slots.setdefault(name, {})[slot] = elf.symbols[symbol].name
     table.maps = [
         replace(one, values=tuple(slots[one.name].get(slot, "") for slot in range(max(slots[one.name]) + 1)))
         if one.name in slots
@@ -238,8 +248,8 @@ def _read_legacy(elf: Elf, section: ElfSection, table: MapTable) -> None:
     """``struct bpf_map_def``: type, key_size, value_size, max_entries, map_flags; iproute2 and others append."""
     symbols = sorted(
         (one.value, one.name)
-        for one in elf.symbols
-        if one.section == section.number and one.type not in (STT_SECTION, STT_FUNC) and one.name
+        for one in elf.symbols_of(section)
+        if one.type not in (STT_SECTION, STT_FUNC) and one.name
     )
     for position, (offset, name) in enumerate(symbols):
         end = symbols[position + 1][0] if position + 1 < len(symbols) else len(section.data)

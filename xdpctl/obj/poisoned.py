@@ -28,7 +28,7 @@ def poisoned(obj: ObjFile, wanted: list[ObjProgram], kernel: Btf | None) -> dict
         candidates = kernel.find_many(core.named((one for _, one in rows), obj.btf))
     except ObjectError:
         return {}
-    bad: dict[tuple[str, int], str] = {}
+    bad: dict[str, dict[int, str]] = {}
     constants: dict[tuple[str, int], int] = {}
     for section, one in rows:
         try:
@@ -36,7 +36,7 @@ def poisoned(obj: ObjFile, wanted: list[ObjProgram], kernel: Btf | None) -> dict
         except ObjectError:
             continue
         if answer.poisoned:
-            bad[section, one.instruction] = answer.what
+            bad.setdefault(section, {})[one.instruction] = answer.what
         elif answer.constant is not None:
             constants[section, one.instruction] = answer.constant
     if not bad:
@@ -45,18 +45,24 @@ def poisoned(obj: ObjFile, wanted: list[ObjProgram], kernel: Btf | None) -> dict
     found: dict[str, tuple[str, ...]] = {}
     for program in wanted:
         functions = code.reachable(patched, program.section, program.start)
-        if not functions or not any(
-            one.section == section and one.start <= index < one.end
-            for one in functions
-            for section, index in bad
-        ):
+        places = [(one.section, index) for one in functions for index in _within(bad, one)]
+        if not places:
             continue
         followed = flow.analyse(patched, functions, frozen=_Frozen(obj).value)
         # what could not be followed is taken as reached
-        reached = [what for place, what in bad.items() if place in followed.visited or not followed.complete]
+        reached = [
+            bad[section][index]
+            for section, index in places
+            if (section, index) in followed.visited or not followed.complete
+        ]
         if reached:
             found[program.name] = tuple(dict.fromkeys(reached))
     return found
+
+
+def _within(bad: dict[str, dict[int, str]], function: code.Function) -> list[int]:
+    """The poisoned instructions of a function."""
+    return [index for index in bad.get(function.section, ()) if function.start <= index < function.end]
 
 
 def _patched(

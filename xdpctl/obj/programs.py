@@ -6,10 +6,11 @@ are subprograms, unless one stands there alone.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from xdpctl.errors import ObjectError
 from xdpctl.obj import code, redirects
 from xdpctl.obj.flow import Steps
 from xdpctl.obj.helpers import helper
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from xdpctl.obj.code import Function, Reference, Section
     from xdpctl.obj.model import ObjGlobal, RedirectCall
 
+MAX_PROGRAMS = 2048
+"""The largest public objects have some hundred."""
 _ADJUSTS = {"bpf_xdp_adjust_head": "head", "bpf_xdp_adjust_tail": "tail", "bpf_xdp_adjust_meta": "meta"}
 _NO_MEANING = SectionMeaning("", None, "none")
 
@@ -36,20 +39,32 @@ class _Object:
     sections: dict[str, Section]
     btf: Btf | None
     ext: BtfExt | None
-    globals: Sequence[ObjGlobal]
+    globals: dict[str, list[ObjGlobal]]
+    """By section, then by offset."""
+    core: dict[str, list[int]]
+    """Instructions with CO-RE relocations, by section, in order."""
     steps: Steps
     """What is left to follow instructions with, of all programs together."""
 
     def variable(self, section: str, offset: int, size: int, indexed: bool) -> str | None:
         """Path of the global at a place."""
-        return path_at(self.btf, self.globals, section, offset, size, indexed=indexed)
+        return path_at(self.btf, self.globals.get(section, ()), offset, size, indexed=indexed)
 
 
 def read(
     sections: dict[str, Section], btf: Btf | None, ext: BtfExt | None, variables: Sequence[ObjGlobal]
 ) -> tuple[list[ObjProgram], list[Problem]]:
-    """The programs in the order of their sections, and what libbpf refuses in them whatever the kernel."""
-    shared = _Object(sections, btf, ext, variables, Steps())
+    """The programs in the order of their sections, and what libbpf refuses in them whatever the kernel.
+
+    Raises:
+        ObjectError: there are more than any real object has.
+    """
+    by_section: dict[str, list[ObjGlobal]] = {}
+    for one in variables:
+        by_section.setdefault(one.section, []).append(one)
+    relocations = ext.relocations if ext is not None else {}
+    core = {name: sorted(row.instruction for row in rows) for name, rows in relocations.items()}
+    shared = _Object(sections, btf, ext, by_section, core, Steps())
     entries = [
         function
         for section in sections.values()
@@ -59,6 +74,8 @@ def read(
     text = sections.get(".text")
     if not entries and text is not None and len(text.functions) == 1:
         entries = text.functions[:]
+    if len(entries) > MAX_PROGRAMS:
+        raise ObjectError(f"it has {len(entries)} programs, more than {MAX_PROGRAMS}")
     made: list[ObjProgram] = []
     flaws: list[Problem] = []
     for function in entries:
@@ -151,19 +168,17 @@ def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjPr
         adjusts=tuple(word for call, word in _ADJUSTS.items() if call in uses.helpers),
         autoload=not name.startswith("?"),
         hook=means.hook,
-        core_relocations=_core_relocations(shared.ext, functions),
+        core_relocations=_core_relocations(shared.core, functions),
         line=line.line if line is not None else None,
         start=function.start,
     )
 
 
-def _core_relocations(ext: BtfExt | None, functions: Sequence[Function]) -> int:
-    if ext is None:
-        return 0
+def _core_relocations(core: dict[str, list[int]], functions: Sequence[Function]) -> int:
     return sum(
-        one.start <= row.instruction < one.end
+        bisect_left(core[one.section], one.end) - bisect_left(core[one.section], one.start)
         for one in functions
-        for row in ext.relocations.get(one.section, ())
+        if one.section in core
     )
 
 

@@ -6,6 +6,7 @@ offsets to the symbol table, as libbpf's btf_fixup_datasec knows.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.btf.names import spell
@@ -95,7 +96,7 @@ def read(elf: Elf, btf: Btf | None) -> Variables:
                     found += [_extern(btf, one) for one in named if isinstance(one, Variable)]
             elif is_data(section.name):
                 body = elf.section(section.name)
-                if body is not None:
+                if body is not None and section.name not in described:
                     described.add(section.name)
                     found += _described(elf, body, btf, section)
     for body in elf.sections:
@@ -106,9 +107,8 @@ def read(elf: Elf, btf: Btf | None) -> Variables:
 
 def _described(elf: Elf, body: ElfSection, btf: Btf, section: Section) -> list[ObjGlobal]:
     symbols: dict[tuple[str, bool], list[int]] = {}
-    for symbol in elf.symbols:
-        if symbol.section == body.number:
-            symbols.setdefault((symbol.name, symbol.binding == STB_LOCAL), []).append(symbol.value)
+    for symbol in elf.symbols_of(body):
+        symbols.setdefault((symbol.name, symbol.binding == STB_LOCAL), []).append(symbol.value)
     made = []
     for one in section.variables:
         variable = btf.type(one.type)
@@ -153,10 +153,8 @@ def _undescribed(elf: Elf, body: ElfSection) -> list[ObjGlobal]:
             writable=not body.name.startswith(".rodata"),
             static=symbol.binding == STB_LOCAL,
         )
-        for symbol in sorted(elf.symbols, key=lambda one: one.value)
-        if symbol.section == body.number
-        and symbol.type == STT_OBJECT
-        and symbol.value + symbol.size <= body.size
+        for symbol in sorted(elf.symbols_of(body), key=lambda one: one.value)
+        if symbol.type == STT_OBJECT and symbol.value + symbol.size <= body.size
     ]
 
 
@@ -188,33 +186,27 @@ def externs(elf: Elf, btf: Btf | None) -> tuple[ObjExtern, ...]:
                 described[named.name] = (kind, None if is_void else spell(btf, named.type))
     return tuple(
         ObjExtern(symbol.name, kind, symbol.binding == STB_WEAK, type_)
-        for symbol in elf.symbols
-        if symbol.section == SHN_UNDEF
-        and symbol.binding in (STB_GLOBAL, STB_WEAK)
-        and symbol.type == STT_NOTYPE
-        and symbol.name
+        for symbol in elf.by_section.get(SHN_UNDEF, ())
+        if symbol.binding in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE and symbol.name
         for kind, type_ in (described.get(symbol.name, ("unknown", None)),)
     )
 
 
 def path_at(
-    btf: Btf | None, variables: Sequence[ObjGlobal], section: str, offset: int, size: int, *, indexed: bool
+    btf: Btf | None, variables: Sequence[ObjGlobal], offset: int, size: int, *, indexed: bool
 ) -> str | None:
     """Path of the integer at a place of a data section, as `--set` names it; None: there is none.
 
     Args:
         btf: the object's types.
-        variables: its globals.
-        section: .data, .rodata, ...
+        variables: the globals of the section, by offset.
         offset: byte offset in the section; with `indexed`, that of the array's first element.
         size: bytes that are read there.
         indexed: an unknown index was added: ``[*]`` stands for it.
     """
-    found = next(
-        (one for one in variables if one.section == section and one.offset <= offset < one.offset + one.size),
-        None,
-    )
-    if found is None:
+    at = bisect_right(variables, offset, key=lambda one: one.offset) - 1
+    found = variables[at] if at >= 0 else None
+    if found is None or not found.offset <= offset < found.offset + found.size:
         return None
     offset -= found.offset
     if btf is None or not found.type_id:
