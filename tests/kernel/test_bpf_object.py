@@ -45,6 +45,8 @@ SEC("xdp") int p(struct xdp_md *ctx)
 """
 )
 FRAME = bytes(64)
+OUTSIDE = "^R1 (offset is outside of the packet|min value is outside of the allowed memory range)$"
+"""Why `rejected_o` is rejected, in kernels' words."""
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +226,7 @@ def test_a_rejected_program_shows_the_telling_line_and_the_c_line(rejected_o):
         opened.load()
     error = caught.value
     assert error.program == "bad"
-    assert error.line == "R1 offset is outside of the packet"
+    assert re.search(OUTSIDE, error.line)
     assert re.fullmatch(r"rejected\.bpf\.c:\d+: return \*\(int \*\)data;", error.source)
     assert error.log_file.read_text() == error.log
     assert "processed" in error.log
@@ -245,7 +247,7 @@ def test_a_verifier_log_longer_than_the_room_keeps_its_end(rejected_o, monkeypat
         opened.load()
     # before Linux 6.4 a log keeps its beginning (kernel/bpf/log.c); what came in 6.6 tells
     if features.probe("link_extack"):
-        assert caught.value.line == "R1 offset is outside of the packet"
+        assert re.search(OUTSIDE, caught.value.line)
     assert "whole" not in caught.value.hint
 
 
