@@ -31,6 +31,8 @@ class AttachXdp:
     sends_tx: bool = False
     """May return XDP_TX."""
     redirects: bool = False
+    entry_programs: bool = False
+    """Uses a devmap or cpumap whose values hold programs (struct bpf_devmap_val, struct bpf_cpumap_val)."""
     promised: bool = True
     """Somebody wants it; False: only whether it could be done, so failures are warnings."""
 

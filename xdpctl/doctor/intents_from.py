@@ -102,6 +102,7 @@ def from_wish(wish: Wish, snapshot: Snapshot, link: Link) -> list[Intent]:
             replace=wish.replace,
             sends_tx=program.returns_tx is not False,
             redirects=bool(program.redirects),
+            entry_programs=_entry_programs(wish.obj, program),
         )
     ]
     mode = "generic" if wish.mode == "generic" else "native"
@@ -125,6 +126,14 @@ def settings_of(wish: Wish, snapshot: Snapshot, link: Link) -> list[Setting]:
 
     return variables.parse_all(
         wish.obj, wish.settings, ifindex=lambda name: named(snapshot, link, name).ifindex
+    )
+
+
+def _entry_programs(obj: ObjFile, program: ObjProgram) -> bool:
+    """Whether a map that it redirects through has values of 8 bytes: an ifindex or queue size, and a program."""
+    used = {one.map for one in program.redirects if one.map}
+    return any(
+        one.name in used and one.type in (*DEVMAPS, "cpumap") and one.value_size >= 8 for one in obj.maps
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xdpctl.host.model import BpfProgram
     from xdpctl.host.namespace import Observed
     from xdpctl.netlink.ethtool import FeatureBits, RawChannels
+    from xdpctl.netlink.ethtool_ioctl import DriverInfo
 
 PAIRS = frozenset({"veth", "netkit", "vxcan"})
 """Kinds whose IFLA_LINK is the other end."""
@@ -139,9 +140,9 @@ class Assembler:
             _bond(raw) if raw.kind == "bond" else None,
             _tun(raw) if raw.kind == "tun" else None,
             raw.data.get("id") if raw.kind == "vlan" else None,
-            _parent_file(raw, "virtio", "features"),
+            _parent_file(raw, driver, "virtio", "features"),
             seen.statistics.get(number),
-            _number(_parent_file(raw, "pci", "sriov_numvfs")),
+            _number(_parent_file(raw, driver, "pci", "sriov_numvfs")),
             (driver.bus_info if driver is not None else None) or raw.parent_dev,
         )
 
@@ -247,12 +248,20 @@ def _own_sysfs(seen: Observed) -> frozenset[int]:
     return frozenset(found)
 
 
-def _parent_file(raw: rtnl.RawLink, bus: str, name: str) -> str | None:
-    """A file of the device behind a link; /sys/bus is the same for every network namespace."""
-    if raw.parent_dev is None or raw.parent_bus != bus or "/" in raw.parent_dev:
+def _parent_file(raw: rtnl.RawLink, driver: DriverInfo | None, bus: str, name: str) -> str | None:
+    """A file of the device behind a link; /sys/bus is the same for every network namespace.
+
+    Before 5.14 (IFLA_PARENT_DEV_NAME) its name is ethtool's bus-info, without the bus: another bus has no such device.
+    """
+    device = raw.parent_dev
+    if device is None and raw.kind is None and driver is not None:
+        device = driver.bus_info
+    elif raw.parent_bus != bus:
+        return None
+    if not device or "/" in device:
         return None
     try:
-        return Path("/sys/bus", bus, "devices", raw.parent_dev, name).read_text(errors="replace").strip()
+        return Path("/sys/bus", bus, "devices", device, name).read_text(errors="replace").strip()
     except OSError:
         return None
 

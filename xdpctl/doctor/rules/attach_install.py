@@ -62,6 +62,12 @@ OFFLOAD_UNSUPPORTED = Mistake(
     "EINVAL, no words",
     ("the driver's ndo_bpf: XDP_SETUP_PROG_HW",),
 )
+GENERIC_ENTRIES = Mistake(
+    "attach.generic-entry-programs",
+    "The program uses a devmap or cpumap whose entries can have programs, and generic mode doesn't know these.",
+    "EINVAL, no words, before 5.15",
+    ("net/core/dev.c generic_xdp_install()",),
+)
 GENERIC_SLOW = Mistake(
     "attach.generic-side-effects",
     "A generic attach silently turns LRO and hardware GRO off.",
@@ -197,6 +203,25 @@ def offload(case: Case, intent: AttachXdp) -> Iterator[Finding]:
     )
 
 
+def entry_programs(case: Case, intent: AttachXdp) -> Iterator[Finding]:
+    """dev_map_can_have_prog() and cpu_map_prog_allowed() of any map of the program, asked before 5.15."""
+    link = case.link(intent.link)
+    if link is None or intent.mode != "generic" or not intent.entry_programs or case.since(5, 15):
+        return
+    yield refuse(
+        case,
+        GENERIC_ENTRIES,
+        link,
+        f"{intent.program} uses a map whose entries can have programs, which generic mode takes from 5.15",
+        errno="EINVAL",
+        evidence=(
+            Evidence("values of 8 bytes in a devmap or cpumap", "the object's maps"),
+            case.version_evidence(),
+        ),
+        alternatives=("attach with --mode native", "make the map's values 4 bytes, without a program"),
+    )
+
+
 def side_effects(case: Case, intent: AttachXdp) -> Iterator[Finding]:
     """dev_disable_lro() and dev_disable_gro_hw() of a generic attach."""
     link = case.link(intent.link)
@@ -230,5 +255,6 @@ MISTAKES = (
 )
 
 RULES = tuple(
-    Rule((AttachXdp,), function) for function in (other_mode, program, data_split, offload, side_effects)
+    Rule((AttachXdp,), function)
+    for function in (other_mode, program, data_split, entry_programs, offload, side_effects)
 )

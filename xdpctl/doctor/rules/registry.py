@@ -92,6 +92,7 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     case = Case.of(snapshot, _promised(wanted), _attaching(wanted))
     findings: list[Finding] = []
     unloadable: set[LinkRef | None] = set()
+    only_native: set[LinkRef | None] = set()
     if any(_name(one) == "Health" and not getattr(one, "named", True) for one in wanted):
         # the whole host is asked about
         for rule in rules_of(MACHINE):
@@ -101,6 +102,15 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
         asked = _attach if _name(intent) == "AttachXdp" else _judge
         found = list(asked(case, intent))  # type: ignore[arg-type]  # told by its name
         source = getattr(intent, "source", None) or getattr(intent, "link", None)
+        if getattr(intent, "entry_programs", False) and not case.since(5, 15):
+            only_native.add(source)
+        if source in only_native:  # attach_install.entry_programs: generic mode is no way out
+            found = [
+                replace(
+                    one, alternatives=tuple(text for text in one.alternatives if "--mode generic" not in text)
+                )
+                for one in found
+            ]
         if _name(intent) == "AttachXdp" and any(map(_not_loaded, found)):
             unloadable.add(source)
         if source in unloadable:  # no fix of anything else helps a program that the kernel doesn't load
