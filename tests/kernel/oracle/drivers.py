@@ -179,7 +179,7 @@ def from_veth(*names: str, program: str | None = None, down: bool = False, mtu: 
     """d and its wire p beside NICs."""
 
     def build(ground: Ground) -> None:
-        borrow(ground, *names, mtu=mtu)
+        borrow(ground, *names, mtu=mtu, wire_mtu=veth)
         ground.veth("d", "p", mtu=veth, peer_mtu=veth)
         if down:
             ground.down(names[0])

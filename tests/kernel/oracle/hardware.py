@@ -83,7 +83,9 @@ def _take_segment(ground: Ground, name: str) -> None:
     ground.at_end(handle.close)
 
 
-def borrow(ground: Ground, *names: str, wired: bool = True, up: bool = True, mtu: int = 1500) -> None:
+def borrow(
+    ground: Ground, *names: str, wired: bool = True, up: bool = True, mtu: int = 1500, wire_mtu: int = 1500
+) -> None:
     """Bring NICs here, and (`wired`) the other ends of their wires there.
 
     Their segments are taken in one order by everybody, so nobody waits for a neighbour who waits.
@@ -96,7 +98,7 @@ def borrow(ground: Ground, *names: str, wired: bool = True, up: bool = True, mtu
         _bring(ground, name, HERE, mtu=mtu, up=up)
         ground.nics[name].wire = WIRES[name] if wired and WIRES[name] in ends else None
     for name in sorted(ends):
-        _bring(ground, name, THERE, mtu=1500, up=True, promiscuous=True)
+        _bring(ground, name, THERE, mtu=wire_mtu, up=True, promiscuous=True)
 
 
 def _bring(ground: Ground, name: str, space: str, *, mtu: int, up: bool, promiscuous: bool = False) -> None:

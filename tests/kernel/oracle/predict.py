@@ -85,7 +85,15 @@ def intents_of(act: Act, ground: Ground) -> list[intents.Intent]:
         ]
     if isinstance(act, Redirect):
         source = link(act.source)
-        attach = intents.AttachXdp(source, act.mode, "oracle", frags=act.frags, via="netlink", redirects=True)
+        attach = intents.AttachXdp(
+            source,
+            act.mode,
+            "oracle",
+            frags=act.frags,
+            via="netlink",
+            redirects=True,
+            entry_programs=act.entry is not None,
+        )
         if not act.fill:
             return [attach, intents.EmptySlot(source, "oracle", "devmap", act.map or "", key=3, flags=0)]
         return [

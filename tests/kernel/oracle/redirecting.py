@@ -197,6 +197,11 @@ for gro, has in GRO.items():
         Redirect("d", "out", map="devmap", entry=bpf.PASS),
         path(gro=gro),
     )
+    scenario(
+        f"redirect generically by a devmap entry with a program to a veth whose peer has {has}",
+        Redirect("d", "out", "generic", map="devmap", entry=bpf.PASS),
+        path(gro=gro),
+    )
 
 # -- targets that aren't there
 
