@@ -75,7 +75,7 @@ class Summary(NamedTuple):
     references: tuple[Reference, ...]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Section:
     """One code section."""
 

@@ -80,7 +80,7 @@ class CallSite(NamedTuple):
     """r1 to r5."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Flow:
     """What following a program told."""
 
@@ -93,7 +93,7 @@ class Flow:
     """False: given up; every call is there then, with nothing known of its arguments."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Steps:
     """What is left of `MAX_STEPS`; shared by the programs of an object."""
 
@@ -104,7 +104,7 @@ class _TooMuch(Exception):  # noqa: N818 - a way out of the walk, no error
     pass
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Walk:
     sections: dict[str, Section]
     flow: Flow

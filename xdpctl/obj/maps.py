@@ -40,7 +40,7 @@ _INTEGERS = (
 )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class MapTable:
     """The maps of an object, and where each is defined."""
 
@@ -54,7 +54,7 @@ class MapTable:
         return self.places.get((section, offset))
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Definition:
     """``struct btf_map_def`` while it is being read."""
 

@@ -7,8 +7,8 @@ are subprograms, unless one stands there alone.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.errors import ObjectError
 from xdpctl.obj import code, redirects
@@ -32,8 +32,7 @@ _ADJUSTS = {"bpf_xdp_adjust_head": "head", "bpf_xdp_adjust_tail": "tail", "bpf_x
 _NO_MEANING = SectionMeaning("", None, "none")
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(NamedTuple):
     """What all programs of an object share."""
 
     sections: dict[str, Section]
@@ -104,8 +103,7 @@ def read(
     return made, flaws
 
 
-@dataclass(slots=True)
-class _Uses:
+class _Uses(NamedTuple):
     """What a program's functions refer to, in the order of appearance."""
 
     helpers: dict[str, None]

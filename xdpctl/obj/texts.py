@@ -18,7 +18,6 @@ VALUE is read by the variable's type:
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,6 +132,10 @@ def _address(place: Place, of: object, size: int, text: str) -> bytes | None:
         return None
     if size == 6 and _MAC.fullmatch(text):
         return bytes.fromhex(re.sub("[:-]", "", text))
+    if "." not in text and ":" not in text:
+        return None
+    import ipaddress  # 2 ms that only addresses are worth
+
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
