@@ -11,7 +11,7 @@ from bench import ROOT, SERIES, SHORT, batch, compare, run
 
 XDPCTL = str(ROOT / ".venv/bin/xdpctl")
 NAMESPACES = 8
-PAIRS = 128 if SHORT else 512
+PAIRS = 256 if SHORT else 512
 SIZES = (64, 128, 256) if SHORT else (64, 128, 256, 512, 1024)
 ROUNDS = 2 if SHORT else 5
 

@@ -20,7 +20,7 @@ from xdpctl.bpf.object import Object
 
 XDPCTL = str(ROOT / ".venv/bin/xdpctl")
 PASS = str(ROOT / "build/bpf/pass.bpf.o")
-ROUNDS = 3 if SHORT else 7
+ROUNDS = 5 if SHORT else 9
 PAIRS = 128
 XDP_FLAGS_UPDATE_IF_NOEXIST, XDP_FLAGS_DRV_MODE = 1, 4
 
