@@ -211,7 +211,7 @@ def _print_maps(one: dict[str, Any]) -> None:
                 _typed(each["key_type"], each["key_size"]),
                 _typed(each["value_type"], each["value_size"]),
                 str(each["max_entries"]),
-                f"{each['flags']:#x}" if each["flags"] else "",
+                ", ".join(each["flag_names"]),
                 'SEC("maps")' if each["definition"] == "legacy" else "",
             ]
             for each in shown

@@ -7,8 +7,8 @@
  "programs": [{"name", "section", "type", "attach_type", "type_from", "since_libbpf", "autoload", "hook", "frags",
                "sleepable", "instructions", "source", "line", "attach_target", "helpers", "kfuncs", "subprograms",
                "maps", "tail_calls", "redirects", "returns_tx", "adjusts", "rx_metadata", "core_relocations"}],
- "maps": [{"name", "type", "key_size", "value_size", "max_entries", "flags", "definition", "key_type", "value_type",
-           "pin", "values", "inner"}],
+ "maps": [{"name", "type", "key_size", "value_size", "max_entries", "flags", "flag_names", "definition", "key_type",
+           "value_type", "pin", "values", "inner"}],
  "globals": [{"name", "type", "kind", "value", "section", "offset", "size", "writable"}],
  "externs": [{"name", "kind", "weak", "type"}],
  "pins": [{"map", "path", "exists", "by_other_loaders"}]}
@@ -21,6 +21,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.obj.globals import values
+from xdpctl.obj.kinds import map_flags
 from xdpctl.obj.verdict import fails
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def _map(one: ObjMap) -> dict[str, Any]:
         "value_size": one.value_size,
         "max_entries": one.max_entries,
         "flags": one.flags,
+        "flag_names": map_flags(one.flags),
         "definition": one.definition,
         "key_type": one.key_type,
         "value_type": one.value_type,

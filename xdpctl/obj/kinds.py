@@ -56,3 +56,34 @@ MAP_TYPE_NUMBERS = {name: number for number, name in enumerate(MAP_TYPES)}
 def map_type(number: int) -> str:
     """Name of a map type, or ``type N`` for one newer than this table."""
     return MAP_TYPES[number] if 0 <= number < len(MAP_TYPES) else f"type {number}"
+
+
+MAP_FLAGS = (
+    "no_prealloc",
+    "no_common_lru",
+    "numa_node",
+    "rdonly",
+    "wronly",
+    "stack_build_id",
+    "zero_seed",
+    "rdonly_prog",
+    "wronly_prog",
+    "clone",
+    "mmapable",
+    "preserve_elems",
+    "inner_map",
+    "link",
+    "path_fd",
+    "vtype_btf_obj_fd",
+    "token_fd",
+    "segv_on_fault",
+    "no_user_conv",
+)
+"""Index: the bit; ``BPF_F_*`` of BPF_MAP_CREATE."""
+
+
+def map_flags(flags: int) -> list[str]:
+    """Names of the flags that are set; a bit that has no name here as its number."""
+    return [
+        MAP_FLAGS[bit] if bit < len(MAP_FLAGS) else f"{1 << bit:#x}" for bit in range(32) if flags >> bit & 1
+    ]

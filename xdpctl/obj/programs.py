@@ -143,7 +143,7 @@ def _program(shared: _Object, function: Function, flaws: list[Problem]) -> ObjPr
             variable=shared.variable,
             steps=shared.steps,
         )
-    line = line_at(shared.ext, function.section, function.start)
+    line = _source(shared.ext, function)
     return ObjProgram(
         name=function.name,
         section=name,
@@ -198,6 +198,14 @@ def line_at(ext: BtfExt | None, section: str, index: int) -> LineInfo | None:
     rows = ext.lines.get(section, ())
     at = bisect_right(rows, index, key=lambda row: row.instruction) - 1
     return rows[at] if at >= 0 else None
+
+
+def _source(ext: BtfExt | None, function: Function) -> LineInfo | None:
+    """The function's first line that is not of an inlined one: the first outside of headers, if there is one."""
+    rows = ext.lines.get(function.section, ()) if ext is not None else ()
+    first = bisect_left(rows, function.start, key=lambda row: row.instruction)
+    own = rows[first : bisect_left(rows, function.end, key=lambda row: row.instruction)]
+    return next((row for row in own if not row.file.endswith(".h")), own[0] if own else None)
 
 
 def _with_line(ext: BtfExt | None, call: RedirectCall) -> RedirectCall:
