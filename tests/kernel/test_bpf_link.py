@@ -308,3 +308,35 @@ def test_a_refused_attach_is_answered_within_a_second(loaded, large):
     with pytest.raises(AttachError):
         link.link_xdp(loaded["pass"].fd, ifindex, NATIVE)
     assert time.monotonic() - start < 1
+
+
+@pytest.fixture
+def netkit(world):
+    """The ifindexes of a netkit pair (Linux 6.7): primary and peer."""
+    from pyroute2 import IPRoute
+
+    name = f"k{world.tag}"
+    with IPRoute() as route:
+        before = {index for index, _ in socket.if_nameindex()}
+        route.link("add", ifname=name, kind="netkit")
+        primary = socket.if_nametoindex(name)
+        (peer,) = {index for index, _ in socket.if_nameindex()} - before - {primary}
+        yield primary, peer
+        route.link("del", index=primary)
+
+
+@needs("netkit")
+def test_netkit_programs_are_attached_on_both_sides_through_the_primary(loaded, netkit):
+    primary, peer = netkit
+    with (
+        link.link_netkit(loaded["one"].fd, primary, uapi.NETKIT_PRIMARY) as held,
+        link.link_netkit(loaded["two"].fd, primary, uapi.NETKIT_PEER),
+        link.link_netkit(loaded["three"].fd, primary, uapi.NETKIT_PEER, order=link.FIRST),
+    ):
+        info = held.info()
+        assert (info.type, info.ifindex, info.attach_type) == ("netkit", primary, "netkit_primary")
+        assert order_of(primary, uapi.NETKIT_PRIMARY) == [id_of(loaded["one"])]
+        assert order_of(primary, uapi.NETKIT_PEER) == [id_of(loaded["three"]), id_of(loaded["two"])]
+        with pytest.raises(AttachError) as caught:
+            link.link_netkit(loaded["one"].fd, peer, uapi.NETKIT_PRIMARY)
+        assert caught.value.errno == 13  # EACCES: it is the peer
