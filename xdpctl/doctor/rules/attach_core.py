@@ -175,7 +175,7 @@ def native(case: Case, intent: AttachXdp) -> Iterator[Finding]:
     features = _features_evidence(case, link)
     since = NATIVE_SINCE.get(driver or "")
     too_old = since is not None and not case.since(*since) and not link.xdp_features
-    if driver in NO_NDO_BPF or (too_old and not _takes_newer_drivers(case)):
+    if driver in NO_NDO_BPF or (too_old and not case.takes_newer_drivers):
         below = case.lowers(link)
         lower = f"attach to the device below instead: {', '.join(one.name for one in below)}"
         others = (f"attach in generic mode: --mode generic {link.name}", *((lower,) if below else ()))
@@ -208,11 +208,6 @@ def native(case: Case, intent: AttachXdp) -> Iterator[Finding]:
                 f"attach in generic mode: --mode generic {link.name}",
             ),
         )
-
-
-def _takes_newer_drivers(case: Case) -> bool:
-    """Enterprise kernels take whole drivers from newer ones: there a version says nothing about them."""
-    return ".el" in case.kernel.release or ".amzn" in case.kernel.release
 
 
 def _features_evidence(case: Case, link: Link) -> tuple[Evidence, ...]:

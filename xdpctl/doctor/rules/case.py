@@ -103,6 +103,11 @@ class Case:
         """Whether the kernel's version is at least this one: a weak fact, said so in the evidence."""
         return self.kernel.at_least(major, minor, patch)
 
+    @property
+    def takes_newer_drivers(self) -> bool:
+        """Enterprise kernels take whole drivers from newer ones: there a version says nothing about them."""
+        return ".el" in self.kernel.release or ".amzn" in self.kernel.release
+
     def link(self, ref: LinkRef | None) -> Link | None:
         """The link, or None where it was not observed."""
         return None if ref is None else self.by_ref.get((ref.netns, ref.ifindex))

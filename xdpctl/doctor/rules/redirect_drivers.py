@@ -21,7 +21,7 @@ from xdpctl.doctor.rules.case import (
 )
 from xdpctl.doctor.rules.commands import channels, pass_program
 from xdpctl.doctor.rules.geometry import XDP_PACKET_HEADROOM, geometry
-from xdpctl.doctor.rules.target_drivers import NEVER, PROGRAM, TARGETS
+from xdpctl.doctor.rules.target_drivers import NATIVE_SINCE, NEVER, PROGRAM, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def not_ready(case: Case, intent: Redirect) -> Iterator[Finding]:
             yield _unknown(case, target, driver, evidence)
         else:
             yield _no_xmit(case, intent, target, driver, evidence)
-    elif row.xmit == NEVER:
+    elif row.xmit == NEVER or _younger(case, driver):
         yield _no_xmit(case, intent, target, driver, evidence)
     elif row.xmit == PROGRAM and not has_native(target):
         if features is None and not case.since(6, 3) and row.bare_worked:
@@ -93,6 +93,12 @@ def not_ready(case: Case, intent: Redirect) -> Iterator[Finding]:
         yield _needs_program(case, intent, target, row.bare, evidence)
     elif features is not None:  # the table says it should, the kernel says it doesn't
         yield _no_xmit(case, intent, target, driver, evidence)
+
+
+def _younger(case: Case, driver: str | None) -> bool:
+    """Whether the driver got XDP, and with it ndo_xdp_xmit, only after this kernel."""
+    since = NATIVE_SINCE.get(driver or "")
+    return since is not None and not case.since(*since) and not case.takes_newer_drivers
 
 
 def _evidence(case: Case, target: Link, driver: str | None) -> tuple[Evidence, ...]:
@@ -128,6 +134,12 @@ def _no_xmit(
     why = "it lacks ndo-xmit in its xdp-features"
     if row is not None and row.xmit == NEVER:
         why = f"{driver} has no ndo_xdp_xmit"
+    elif _younger(case, driver):
+        since = NATIVE_SINCE[driver or ""]
+        why = f"{driver} has ndo_xdp_xmit from {since[0]}.{since[1]}"
+    elif row is not None and row.xmit == PROGRAM and has_native(target):
+        why = f"{driver} tells ndo-xmit only when a program comes while it is up"
+        others.insert(0, f"attach the program of {target.name} again now that it is up")
     lro = target.feature("rx-lro"), target.feature("rx-gro-hw")
     if driver == "mlx5_core" and any(one and one.active for one in lro):
         why = "mlx5 clears its xdp-features while LRO or HW-GRO is on"
