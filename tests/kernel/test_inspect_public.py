@@ -56,13 +56,9 @@ OUTSIDE = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 """The machine's network namespace, for apt: taken on import, before the tests get an empty one of their own."""
 
 
-def fetch(package: str) -> Path | None:
-    """The package's files, fetched by apt unless they are in the cache; None: this distribution has no such package."""
-    folder = CACHE / package
-    if (folder / "unpacked").is_dir():
-        return folder / "unpacked"
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
+def apt(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run apt-get in a folder, with the machine's network."""
+    return subprocess.run(
         [
             "nsenter",
             f"--net=/proc/self/fd/{OUTSIDE}",
@@ -70,8 +66,7 @@ def fetch(package: str) -> Path | None:
             "-qq",
             "-o",
             "APT::Sandbox::User=root",
-            "download",
-            package,
+            *words,
         ],
         cwd=folder,
         pass_fds=(OUTSIDE,),
@@ -80,6 +75,18 @@ def fetch(package: str) -> Path | None:
         text=True,
         timeout=120,
     )
+
+
+def fetch(package: str) -> Path | None:
+    """The package's files, fetched by apt unless they are in the cache; None: this distribution has no such package."""
+    folder = CACHE / package
+    if (folder / "unpacked").is_dir():
+        return folder / "unpacked"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = apt(folder, "download", package)
+    if "Unable to locate" in done.stderr:  # perhaps only because nobody has fetched the lists yet
+        apt(folder, "update")
+        done = apt(folder, "download", package)
     files = sorted(folder.glob("*.deb"))
     if not files and "Unable to locate" in done.stderr:
         return None
