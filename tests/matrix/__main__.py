@@ -19,14 +19,27 @@ from pathlib import Path
 from . import fetch, report
 from .guest import ROOT, Guest, Outcome, boot
 
-SECONDS = 900.0
-"""Deadline of one guest: its oracle takes 1 to 2 minutes, its tests the rest."""
+HOST = "here"
+"""How the report calls the running kernel."""
 
-ORACLE = "python3 -m tests.kernel.oracle --json $OUT/oracle.json"
+ELSEWHERE = (
+    "test_oracle.py",  # runs beside them, as a part of its own
+    "test_inspect_public.py",  # loads two hundred objects: minutes of emulation for what the specimens show too
+    "test_lab.py::test_the_demo_goes_as_told",  # its text is this kernel's
+)
+"""Kernel tests that guests leave out, and why."""
+SECONDS = 900.0
+"""Deadline of one guest: its oracle takes half of it, its tests the rest."""
+
+PARTS = ("host", "libbpf", "oracle", "tests")
+"""host: the oracle on this very kernel; libbpf: the bindings' tests on other libbpfs; in guests: oracle, tests."""
+# what takes time there is waiting for RCU, so more processes than CPUs
+ORACLE = "python3 -m tests.kernel.oracle --jobs 4 --json $OUT/oracle.json"
 TESTS = (
     "python3 -m pytest -p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml "
-    "--basetemp=/tmp/pytest tests/kernel --deselect tests/kernel/test_oracle.py"
+    "--basetemp=/tmp/pytest tests/kernel " + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
 )
+BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header")
 
 
 def _command(what: tuple[str, ...], series: str) -> str:
@@ -60,6 +73,45 @@ def _frozen(work: Path) -> Path:
     return copy
 
 
+def _on_host(work: Path) -> Outcome:
+    """The oracle on the running kernel, as one more column."""
+    folder = work / HOST
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        try:
+            argv = [sys.executable, "-m", "tests.kernel.oracle", "--json", str(folder / "oracle.json")]
+            code = subprocess.run(argv, stdout=out, stderr=err, check=False, timeout=SECONDS).returncode
+            reason = f"command ended {code}"
+        except subprocess.TimeoutExpired:
+            code, reason = -1, f"no answer within {SECONDS:.0f} s"
+    took = time.monotonic() - started
+    print(f"this kernel: {reason} after {took:.0f} s", flush=True)
+    return Outcome(HOST, code == 0, reason, took, folder / "stdout")
+
+
+def _with_libbpf(variant: str, work: Path) -> dict[str, object]:
+    """The bindings' kernel tests on this kernel with another libbpf."""
+    work.chmod(0o755)  # some run as nobody
+    found = fetch.libbpf(variant, work)
+    folder = work / f"tests-libbpf-{variant}"
+    folder.mkdir(exist_ok=True)
+    files = sorted(
+        str(path)
+        for pattern in ("bpf", "libbpf")
+        for path in (ROOT / "tests/kernel").glob(f"test_{pattern}_*.py")
+    )
+    with (folder / "stdout").open("wb") as out:
+        code = subprocess.run(
+            [str(found.python), "-m", "pytest", *BINDINGS, f"--junitxml={folder / 'tests.xml'}", *files],
+            stdout=out, stderr=subprocess.STDOUT, check=False, timeout=300,
+            env={**os.environ, "XDPCTL_LIBBPF": str(found.library)},
+        ).returncode  # fmt: skip
+    version = found.library.resolve().name.removeprefix("libbpf.so.")
+    print(f"libbpf {version}: pytest ended {code}", flush=True)
+    return report.library(variant, version, code == 0, folder)
+
+
 def _boot(series: str, what: tuple[str, ...], work: Path) -> Outcome:
     guest = Guest(
         kernel=fetch.kernel(series),
@@ -83,7 +135,7 @@ def main() -> int:
         "--kernel", action="append", choices=list(fetch.KERNELS), help="only this one (repeatable)"
     )
     parser.add_argument(
-        "--what", default="oracle,tests", help="oracle, tests or both (default), with a comma"
+        "--what", default=",".join(PARTS), help=f"parts, with commas between (default: {','.join(PARTS)})"
     )
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time, at most 2")
     parser.add_argument(
@@ -98,6 +150,8 @@ def main() -> int:
         return 2
     kernels = asked.kernel or list(fetch.KERNELS)
     what = tuple(asked.what.split(","))
+    if set(what) - set(PARTS):
+        parser.error(f"--what: {', '.join(sorted(set(what) - set(PARTS)))}: not one of {', '.join(PARTS)}")
     started = time.monotonic()
     try:
         fetch.tools()
@@ -112,10 +166,18 @@ def main() -> int:
         return 0
     work = asked.work or Path(tempfile.mkdtemp(prefix="xdpctl-matrix-"))
     try:
-        _frozen(work)
-        with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
-            outcomes = list(pool.map(lambda series: _boot(series, what, work), kernels))
-        made = report.gather(outcomes, work, seconds=time.monotonic() - started)
+        work.mkdir(parents=True, exist_ok=True)
+        outcomes = [_on_host(work)] if "host" in what else []
+        # first, for it also compiles what guests would compile for minutes
+        libraries = [_with_libbpf(one, work) for one in fetch.LIBBPF] if "libbpf" in what else []
+        if {"oracle", "tests"} & set(what):
+            _frozen(work)
+            with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
+                outcomes += pool.map(lambda series: _boot(series, what, work), kernels)
+        made = report.gather(outcomes, libraries, work, seconds=time.monotonic() - started)
+    except fetch.FetchError as error:
+        print(f"matrix: {error}", file=sys.stderr)
+        return 2
     finally:
         if asked.work is None:
             shutil.rmtree(work, ignore_errors=True)

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,8 +324,21 @@ exec "$loader" --argv0 "$0" --library-path "$libraries" "$root/{place}" {more} "
 """
 
 
-def libbpf(variant: str, *, say: bool = True) -> Path:
-    """Path of a libbpf.so.1 of another Debian suite, for the bindings' tests (`LIBBPF`)."""
+@dataclass(frozen=True)
+class Libbpf:
+    """Another libbpf, and the Python that can load it."""
+
+    library: Path
+    python: Path
+    """The running one, or a wrapper that starts it on the C library that this libbpf was built for."""
+
+
+def libbpf(variant: str, into: Path, *, say: bool = True) -> Libbpf:
+    """A libbpf.so.1 of another Debian suite, for the bindings' tests (`LIBBPF`), copied to `into`.
+
+    The cache may be for root's eyes only, and tests run as nobody too. A suite newer than this machine comes with
+    its C library, and Python is started on that.
+    """
     cache = cache_dir()
     target = cache / f"libbpf-{variant}"
     with locked(cache):
@@ -332,7 +346,37 @@ def libbpf(variant: str, *, say: bool = True) -> Path:
             if say:
                 print(f"fetching libbpf from {LIBBPF[variant]}", flush=True)
             suites = _suites(cache, f"libbpf-{variant}", [LIBBPF[variant]])
+            names = [f"libbpf1/{LIBBPF[variant]}"]
+            if variant == "newest":
+                names = suites.closure("libbpf1", "libc6")
             with _fresh(target) as partial:
-                _unpack(suites.download([f"libbpf1/{LIBBPF[variant]}"], partial / "packages"), partial)
+                _unpack(suites.download(names, partial / "packages"), partial)
                 shutil.rmtree(partial / "packages")
-    return next(target.glob("**/libbpf.so.1"))
+                for junk in ("usr/share", "usr/bin", "usr/sbin"):
+                    shutil.rmtree(partial / junk, ignore_errors=True)
+    place = into / f"libbpf-{variant}"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(target, place, symlinks=True)
+    library = next(place.glob("**/libbpf.so.1"))
+    python = Path(sys.executable)
+    if (place / "usr/lib/x86_64-linux-gnu/libc.so.6").exists():
+        python = _python_on(place, python)
+    return Libbpf(library, python)
+
+
+def _python_on(root: Path, python: Path) -> Path:
+    """A virtual environment like the running one, whose Python runs on the loader and libraries below `root`."""
+    folder = root / "venv"
+    (folder / "bin").mkdir(parents=True)
+    home = python.parents[1]
+    shutil.copy(home / "pyvenv.cfg", folder)
+    (folder / "lib").symlink_to(home / "lib")
+    wrapper = folder / "bin" / python.name
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f'exec "{root}/usr/lib64/ld-linux-x86-64.so.2" --argv0 "$0" '
+        f'--library-path "{root}/usr/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu" '
+        f'"{python.resolve()}" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    return wrapper

@@ -91,7 +91,7 @@ def _script(guest: Guest) -> str:
     """What runs inside, before and around the command."""
     modprobe = guest.tools.bin / "modprobe"
     exports = {
-        "PATH": f"{guest.tools.bin}:{Path(sys.executable).parent}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{guest.tools.bin}:{Path(sys.executable).parent}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
         "OUT": str(guest.shared),
         "HOME": "/tmp",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-import xml.etree.ElementTree as ET  # noqa: S405 - reads what our own pytest wrote
+import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,21 @@ def _tests(folder: Path) -> dict[str, Any] | None:
     return {"total": len(cases), "passed": len(cases) - len(told["failed"]) - len(told["skipped"]), **told}
 
 
-def gather(outcomes: Sequence[Outcome], work: Path, *, seconds: float) -> dict[str, Any]:
+def library(variant: str, version: str, good: bool, folder: Path) -> dict[str, Any]:
+    """What the bindings' tests said on one libbpf."""
+    output = (folder / "stdout").read_text(errors="replace")
+    return {
+        "variant": variant,
+        "version": version,
+        "good": good,
+        "tests": _tests(folder),
+        "log": "" if good else output[-3000:],
+    }
+
+
+def gather(
+    outcomes: Sequence[Outcome], libraries: Sequence[dict[str, Any]], work: Path, *, seconds: float
+) -> dict[str, Any]:
     """Everything the guests left, and whether it is good."""
     kernels = []
     for outcome in outcomes:
@@ -91,7 +105,8 @@ def gather(outcomes: Sequence[Outcome], work: Path, *, seconds: float) -> dict[s
             if not row["good"]
         ],
         "kernels": kernels,
-        "good": all(kernel["good"] for kernel in kernels),
+        "libraries": list(libraries),
+        "good": all(one["good"] for one in (*kernels, *libraries)),
     }
 
 
@@ -109,22 +124,33 @@ def table(made: dict[str, Any]) -> str:
         counts = (kernel["oracle"] or {}).get("totals", {})
         tests = kernel["tests"]
         told = f"{tests['passed']}/{tests['total']}" if tests else "-"
+        number = [counts.get(one, 0) for one in ("scenarios", "failing", "healthy", "misses", "false_alarms")]
+        fixes = f"{counts.get('fixes_verified', 0)}/{counts.get('fixes', 0)}"
         lines.append(
-            f"{kernel['series']:8}{kernel['release'] or kernel['ended'][:24]:26}{counts.get('scenarios', 0):6}"
-            f"{counts.get('failing', 0):9}{counts.get('healthy', 0):9}{counts.get('misses', 0):8}{counts.get('false_alarms', 0):8}"
-            f"{counts.get('fixes_verified', 0):6}/{counts.get('fixes', 0):<3}{counts.get('not_here', 0):10}{told:>14}{kernel['seconds']:9.0f}"
+            f"{kernel['series']:8}{kernel['release'] or kernel['ended'][:24]:26}"
+            + "".join(f"{one:{width}}" for one, width in zip(number, (6, 9, 9, 8, 8), strict=True))
+            + f"{fixes:>10}{counts.get('not_here', 0):10}{told:>14}{kernel['seconds']:9.0f}"
         )
-        for name in (tests or {}).get("failed", []):
-            lines.append(f"    failed: {name}")
-        for name in (tests or {}).get("skipped", []):
-            lines.append(f"    skipped: {name}")
+        lines += _of_tests(tests)
         if not kernel["good"] and "log" in kernel and not kernel["oracle"]:
             lines.append(kernel["log"])
+    for one in made["libraries"]:
+        tests = one["tests"]
+        told = f"{tests['passed']}/{tests['total']} tests" if tests else one["log"]
+        lines.append(f"libbpf {one['version']:10} {told}")
+        lines += _of_tests(tests)
     lines.append(
-        f"{made['cells']} cells, {len(made['drivers'])} drivers ({', '.join(made['drivers'])}); {made['misses']} misses, "
-        f"{made['false_alarms']} false alarms, {made['fixes_verified']} of {made['fixes']} fixes verified; {made['seconds']:.0f} s"
+        f"{made['cells']} cells, {len(made['kernels'])} kernels, {len(made['drivers'])} drivers"
+        f" ({', '.join(made['drivers'])}); {made['misses']} misses, {made['false_alarms']} false alarms,"
+        f" {made['fixes_verified']} of {made['fixes']} fixes verified; {made['seconds']:.0f} s"
     )
     return "\n".join(lines)
+
+
+def _of_tests(tests: dict[str, Any] | None) -> list[str]:
+    """The failed ones, and the skipped ones with their reasons."""
+    found = tests or {"failed": [], "skipped": []}
+    return [f"    {how}: {name}" for how in ("failed", "skipped") for name in found[how]]
 
 
 _PAGE = (Path(__file__).parent / "page.html").read_text
@@ -137,7 +163,10 @@ def page(made: dict[str, Any]) -> str:
         for row in (kernel["oracle"] or {}).get("rows", []):
             entry = cells.setdefault(row["scenario"], {"driver": driver_of(row["scenario"]), "by": {}})
             entry["by"][kernel["series"]] = {
-                key: row[key] for key in ("verdict", "predicted", "happened", "fixed", "note", "extack", "words", "fix", "good")
+                key: row[key]
+                for key in (
+                    "verdict", "predicted", "happened", "fixed", "note", "extack", "words", "fix", "good"
+                )
             } | {
                 "findings": [
                     {"summary": one["summary"], "evidence": one["evidence"], "id": one["id"], "status": one["status"]}
