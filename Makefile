@@ -66,9 +66,15 @@ comparison: root setup-dev build ## Make the same mistakes with ip, bpftool, xdp
 	@$(PYTHON) -m xdpctl.lab.comparison >build/comparison.md
 	@mv build/comparison.md docs/comparison.md
 
+.PHONY: setup-matrix
+setup-matrix:
+	@.ci/setup matrix
+
 .PHONY: matrix
-matrix: root setup-dev build ## The oracle and kernel tests on Debian's kernels and other drivers, in QEMU
-	@$(PYTHON) -m tests.matrix
+matrix: root setup-matrix build ## The oracle and kernel tests on Debian's kernels and other drivers, in QEMU; writes docs/matrix.html
+	@mkdir -p build
+	@$(PYTHON) -m tests.matrix --json build/matrix.json --html build/matrix.html
+	@mv build/matrix.html docs/matrix.html
 
 .PHONY: pages
 pages: root setup-dev build ## Run what README.md and docs/ show, and write down what it prints
