@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from xdpctl.attach.detach import detach as _detach
@@ -43,6 +44,17 @@ def detach(*interfaces: str, netns: str, **more):
     return _detach(DetachRequest(interfaces=interfaces, netns=netns, **more))
 
 
+def _links(world) -> list[dict]:
+    """Every BPF link of the machine, by bpftool: it gives up (EAGAIN) at a link that anybody is just making."""
+    for _ in range(100):
+        done = world.run("bpftool", "-j", "link", "show", check=False)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        assert "temporarily unavailable" in done.stdout + done.stderr, done.stdout + done.stderr
+        time.sleep(0.05)
+    raise AssertionError("a link stayed in the making for 5 s")
+
+
 def agree(world, netns: str) -> list[dict]:
     """What `xdpctl status --json` says of a namespace, once bpftool has confirmed every line of it.
 
@@ -59,14 +71,14 @@ def agree(world, netns: str) -> list[dict]:
         for one in ours
         if one["hook"].startswith("clsact")
     } == {(one["ifindex"], one["kind"], one["id"]) for one in net["tc"] if one["kind"].startswith("clsact/")}
-    links = {
-        one["id"]: one["prog_id"] for one in json.loads(world.run("bpftool", "-j", "link", "show").stdout)
-    }
+    links = {one["id"]: one["prog_id"] for one in _links(world)}
     for one in ours:
         if one["link_id"] is not None:
             assert links[one["link_id"]] == one["program"]["id"], one
         if one["pin"] is not None:
-            pinned = json.loads(world.run("bpftool", "-j", "link", "show", "pinned", one["pin"]).stdout)
+            pinned = json.loads(
+                world.run("bpftool", "-j", "link", "show", "pinned", one["pin"], netns=netns).stdout
+            )
             assert pinned["id"] == one["link_id"]
     return ours
 
