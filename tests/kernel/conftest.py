@@ -16,6 +16,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,8 +45,16 @@ def _mount(kind: str, where: str) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def isolated():
-    """Private mounts and an empty network namespace for this process and what it starts."""
+def isolated(tmp_path_factory):
+    """Private mounts, an empty network namespace and a temporary folder for this process and what it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        # verifier logs are kept for the user to read: the tests' go with pytest's own folders
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield from _isolated()
+
+
+def _isolated():
     assert os.geteuid() == 0, "kernel tests need root"
     before = {kind: os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")}
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
