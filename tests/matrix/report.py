@@ -92,6 +92,7 @@ def gather(
         "false_alarms": verdicts["false alarm"],
         "fixes": sum(bool(row["fixed"]) and row["fixed"] != "none offered" for row in rows),
         "fixes_verified": sum(row["fixed"] == "verified" for row in rows),
+        "unsteady": [row["scenario"] for row in rows if row.get("unsteady")],
         "not_good": [
             {
                 "kernel": kernel["series"],
@@ -142,7 +143,8 @@ def table(made: dict[str, Any]) -> str:
     lines.append(
         f"{made['cells']} cells, {len(made['kernels'])} kernels, {len(made['drivers'])} drivers"
         f" ({', '.join(made['drivers'])}); {made['misses']} misses, {made['false_alarms']} false alarms,"
-        f" {made['fixes_verified']} of {made['fixes']} fixes verified; {made['seconds']:.0f} s"
+        f" {made['fixes_verified']} of {made['fixes']} fixes verified, {len(made['unsteady'])} rows only at a second look;"
+        f" {made['seconds']:.0f} s"
     )
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from xdpctl.doctor.finding import Finding, Fix, Status
 from xdpctl.doctor.rules.registry import judge
 from xdpctl.host.collect import collect
 from xdpctl.host.model import LinkRef
+from xdpctl.libbpf import libc
 
 from .acts import Act, Attach, Redirect, Transmit
 
@@ -173,7 +175,35 @@ def typed(command: str) -> str | None:
     return _run(tuple(shlex.split(command)), None)
 
 
+def _forked(words: tuple[str, ...], netns: str | None) -> str | None:
+    """xdpctl's command line in a child of ours: where the CPU is emulated, a start takes seconds."""
+    from xdpctl.attach import detach, run  # noqa: F401 - imported here, so that not every child has to
+    from xdpctl.cli import app, attach, main  # noqa: F401
+
+    with tempfile.TemporaryFile("w+") as told:
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                os.dup2(told.fileno(), 1)
+                os.dup2(told.fileno(), 2)
+                sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)
+                if netns:
+                    with Path("/run/netns", netns).open() as place:
+                        libc.setns(place.fileno(), libc.CLONE_NEWNET)
+                os.chdir(ROOT)
+                code = main.main(words)
+                sys.stdout.flush()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        told.seek(0)
+        return told.read().strip() or f"ended with {status}" if status else None
+
+
 def _run(argv: tuple[str, ...], netns: str | None) -> str | None:
+    if argv[0] == "xdpctl":
+        return _forked(argv[1:], netns)
     where = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
     done = subprocess.run(
