@@ -143,8 +143,8 @@ def table(made: dict[str, Any]) -> str:
     lines.append(
         f"{made['cells']} cells, {len(made['kernels'])} kernels, {len(made['drivers'])} drivers"
         f" ({', '.join(made['drivers'])}); {made['misses']} misses, {made['false_alarms']} false alarms,"
-        f" {made['fixes_verified']} of {made['fixes']} fixes verified, {len(made['unsteady'])} rows only at a second look;"
-        f" {made['seconds']:.0f} s"
+        f" {made['fixes_verified']} of {made['fixes']} fixes verified,"
+        f" {len(made['unsteady'])} rows only at a second look; {made['seconds']:.0f} s"
     )
     return "\n".join(lines)
 
