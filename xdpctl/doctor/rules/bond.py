@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.intent import AttachXdp, Redirect
 from xdpctl.doctor.rules import attach_drivers, attach_veth, redirect_veth
-from xdpctl.doctor.rules.case import NDO_XMIT, Case, Mistake, Rule, driver_of
-from xdpctl.doctor.rules.commands import detach, detach_link
+from xdpctl.doctor.rules.case import NDO_XMIT, Case, Mistake, Rule, driver_of, has_native
+from xdpctl.doctor.rules.commands import detach, detach_link, pass_program
 from xdpctl.doctor.rules.refusal import refuse
-from xdpctl.doctor.rules.target_drivers import NEVER, NO_NDO_BPF, TARGETS
+from xdpctl.doctor.rules.target_drivers import NEVER, NO_NDO_BPF, PROGRAM, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from xdpctl.doctor.finding import Fix
     from xdpctl.host.model import Link
@@ -151,6 +151,12 @@ def redirect(case: Case, intent: Redirect) -> Iterator[Finding]:
     if why is None and features is not None and not features & NDO_XMIT:
         unable = [one.name for one in slaves if not (one.xdp_features or 0) & NDO_XMIT]
         why = f"its slaves {', '.join(unable)} lack ndo-xmit" if unable else "its xdp-features lack ndo-xmit"
+    needy = [] if has_native(link) or case.is_to_run_native(link) else _needy(slaves)
+    fix = (
+        (pass_program(case, link),) if needy and _mode_trouble(link) is None and not link.xdp.generic else ()
+    )
+    if why is None and features is None and needy:
+        why = f"its slaves {', '.join(needy)} transmit only while a native program is attached"
     if (
         why is None
         and link.bond is not None
@@ -164,13 +170,27 @@ def redirect(case: Case, intent: Redirect) -> Iterator[Finding]:
             (features is not None and not features & NDO_XMIT) or not case.since(5, 15) or case.since(6, 3)
         )
         errno, place = ("EOPNOTSUPP", "xdp:xdp_redirect_err") if early else ("ENXIO", "xdp:xdp_devmap_xmit")
-        yield _lost(case, intent, link, why, errno, place)
+        yield _lost(case, intent, link, why, errno, place, fix)
     for slave in slaves:  # what its slaves lack is what has to be fixed
         if slave.kind == "veth":
             yield from redirect_veth.redirect(case, replace(intent, target=slave.ref))
 
 
-def _lost(case: Case, intent: Redirect, link: Link, why: str, errno: str, place: str) -> Finding:
+def _needy(slaves: Iterable[Link]) -> list[str]:
+    """Slaves whose drivers transmit redirected frames only while they run a program: the bond's own will do."""
+    return [
+        one.name
+        for one in slaves
+        if (row := TARGETS.get(driver_of(one) or "")) is not None
+        and row.xmit == PROGRAM
+        and not row.bare_worked
+        and not has_native(one)
+    ]
+
+
+def _lost(
+    case: Case, intent: Redirect, link: Link, why: str, errno: str, place: str, fix: tuple[Fix, ...] = ()
+) -> Finding:
     facts = [Evidence(f"mode {link.bond.mode}", "RTM_GETLINK IFLA_BOND_MODE")] if link.bond else []
     if link.xdp_features is not None:
         facts.append(Evidence(f"xdp-features {link.xdp_features:#x}", f"netdev dev-get of {case.name(link)}"))
@@ -183,6 +203,7 @@ def _lost(case: Case, intent: Redirect, link: Link, why: str, errno: str, place:
         shows_in=place,
         consequence=f"redirects fail with {errno} in {place}",
         evidence=tuple(facts),
+        fix=fix,
         alternatives=("redirect to one of the slaves", "attach the redirecting program in generic mode"),
     )
 

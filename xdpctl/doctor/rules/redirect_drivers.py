@@ -19,7 +19,7 @@ from xdpctl.doctor.rules.case import (
     driver_of,
     has_native,
 )
-from xdpctl.doctor.rules.commands import channels, pass_program
+from xdpctl.doctor.rules.commands import channels, pass_program, up
 from xdpctl.doctor.rules.geometry import XDP_PACKET_HEADROOM, geometry
 from xdpctl.doctor.rules.target_drivers import NATIVE_SINCE, NEVER, PROGRAM, TARGETS
 
@@ -171,7 +171,9 @@ def _needs_program(
     else:
         errno, place = bare, BULK if intent.via_map or case.since(5, 6) else ENQUEUE
     row = TARGETS.get(driver or "")
-    fix: tuple[Fix, ...] = (pass_program(case, target),)
+    # up first: some drivers tell ndo-xmit only of a program that comes while they are up
+    raised = () if target.up else (up(case, target),)
+    fix: tuple[Fix, ...] = (*raised, pass_program(case, target))
     others: tuple[str, ...] = (GENERIC,)
     if target.xdp.generic:  # in the way of a native one, and not ours to take away
         fix, others = (
