@@ -153,6 +153,8 @@ def _into_a_pair(act: Act, ground: Ground) -> bool:
     """A native redirect into a veth whose other end can be seen."""
     if not isinstance(act, Redirect) or act.mode != "native":
         return False
+    if act.length > predict.ONE_BUFFER:  # what is said of such frames alone, nobody says of the pair
+        return False
     wire = ground.nics[act.target].wire
     return wire is not None and ground.nics[wire].wire == act.target and ground.nics[wire].space != HIDDEN
 
