@@ -30,7 +30,10 @@ MODULES = (
 """Loaded before the command; what a kernel doesn't have is simply not there (netkit before 6.7)."""
 
 
-QUICK = "mitigations=off rcupdate.rcu_expedited=1 tsc=reliable audit=0 nowatchdog"
+QUICK = (
+    "mitigations=off rcupdate.rcu_expedited=1 tsc=reliable audit=0 nowatchdog no5lvl apparmor=0 init_on_alloc=0"
+    " hardened_usercopy=off randomize_kstack_offset=off kfence.sample_interval=0"
+)
 """Kernel parameters that spare an emulated CPU work; none of them touches what is tested."""
 
 
