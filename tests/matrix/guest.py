@@ -31,7 +31,7 @@ MODULES = (
 
 
 QUICK = (
-    "mitigations=off rcupdate.rcu_expedited=1 tsc=reliable audit=0 nowatchdog no5lvl apparmor=0 init_on_alloc=0"
+    "mitigations=off rcupdate.rcu_expedited=1 tsc=reliable audit=0 nowatchdog no5lvl apparmor=0"
     " hardened_usercopy=off randomize_kstack_offset=off kfence.sample_interval=0"
 )
 """Kernel parameters that spare an emulated CPU work; none of them touches what is tested."""
