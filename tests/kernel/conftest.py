@@ -45,11 +45,12 @@ def _mount(kind: str, where: str) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def isolated(tmp_path_factory):
+def isolated():
     """Private mounts, an empty network namespace and a temporary folder for this process and what it starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        # verifier logs are kept for the user to read: the tests' go with pytest's own folders
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+    with tempfile.TemporaryDirectory(prefix="xdpctl-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        # verifier logs are kept for the user to read: the tests' go with this folder
+        Path(folder).chmod(0o711)  # some tests act as nobody
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)
         yield from _isolated()
 

@@ -96,3 +96,9 @@ def test_btf_that_nobody_may_not_read_is_told(folder):
     (folder / "secret").chmod(0o600)
     said = as_nobody(lambda: build([folder / "core.bpf.c"], folder / "out", btf=folder / "secret"))
     assert said == f"ConfigError: can't read BTF from {folder}/secret: Permission denied"
+
+
+def test_a_source_in_a_folder_that_nobody_may_search_is_told(folder):
+    (folder / "bpf").chmod(0o700)
+    said = as_nobody(lambda: build([folder / "bpf/pass.bpf.c"], folder / "out"))
+    assert said == f"ConfigError: can't read {folder}/bpf/pass.bpf.c: permission denied"

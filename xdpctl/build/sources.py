@@ -27,8 +27,11 @@ def collect(named: Sequence[Path], *, here: Path | None = None) -> list[Path]:
         return _default(here or Path())
     found: dict[Path, Path] = {}
     for path in named:
-        for source in _of_folder(path) if path.is_dir() else [_checked(path)]:
-            found.setdefault(source.resolve(), source)
+        try:
+            for source in _of_folder(path) if path.is_dir() else [_checked(path)]:
+                found.setdefault(source.resolve(), source)
+        except OSError as error:  # a folder above it that may not be searched, a name too long
+            raise ConfigError(f"can't read {path}: {(error.strerror or str(error)).lower()}") from error
     return list(found.values())
 
 

@@ -106,7 +106,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if _due_to_interrupt(error):
             return _interrupted()
-        usage = _usage_error(error)
+        usage = _usage_error(error) or _about_a_file(error)
         if usage is not None:
             return report(usage, as_json=as_json)
         if debug:
@@ -145,6 +145,15 @@ def _usage_error(error: Exception) -> XdpctlError | None:
         return ConfigError("no command given", hint="xdpctl --help")
     command = context.command_path if context is not None else "xdpctl"
     return ConfigError(error.format_message().rstrip("."), hint=f"{command} --help")
+
+
+def _about_a_file(error: Exception) -> XdpctlError | None:
+    """Our error for a file that the system refuses (a folder that we may not search, a name too long), or None."""
+    from xdpctl.errors import ConfigError
+
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return None
+    return ConfigError(f"can't use {error.filename}: {(error.strerror or str(error)).lower()}")
 
 
 def _due_to_interrupt(error: BaseException | None) -> bool:
