@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HERE, THERE, HIDDEN = "here", "there", "hidden"
 """Where devices under test live, where their other ends live, and a namespace that nobody can find."""
 
-_GROUP = 0x7870
+GROUP = 0x7870
 _ETH_P_ALL = 0x0003
 _MS_BIND = 0x1000
 _SIOCETHTOOL = 0x8946
@@ -137,7 +137,7 @@ class Ground:
         self._scenario.close()
         for space in self.spaces.values():
             with contextlib.suppress(NetlinkError):  # ENODEV: nothing in the group
-                space.route.link("del", group=_GROUP)
+                rtnetlink.delete_group(space.quick, GROUP)
         self.nics = {f"lo@{label}": Nic("lo", label, 1, wire=f"lo@{label}") for label in self.spaces}
         self.nics["lo"] = self.nics[f"lo@{HERE}"]
 
@@ -166,7 +166,7 @@ class Ground:
         index = self._index()
         route = self.spaces[space].route
         try:
-            route.link("add", ifname=name, kind=kind, index=index, group=_GROUP, **more)
+            route.link("add", ifname=name, kind=kind, index=index, group=GROUP, **more)
         except NetlinkError as error:
             if error.code == 95:  # rtnl_newlink: "Unknown device type"
                 raise NotHere(f"this kernel has no {kind}") from error
@@ -200,24 +200,11 @@ class Ground:
     ) -> None:
         """A pair; `gro` and `peer_*` speak of the second end; queues are (rx, tx) in use."""
         index, peer_index = self._index(), self._index()
-        attributes = [
-            ("IFLA_IFNAME", peer),
-            ("IFLA_GROUP", _GROUP),
-            ("IFLA_MTU", peer_mtu),
-            ("IFLA_NET_NS_FD", self.spaces[peer_space].fd),
-            ("IFLA_NUM_RX_QUEUES", peer_queues[0]),
-            ("IFLA_NUM_TX_QUEUES", peer_queues[1]),
-        ]
-        data = {"attrs": [("VETH_INFO_PEER", {"index": peer_index, "attrs": attributes})]}
-        self.spaces[space].route.link(
-            "add",
-            ifname=name,
-            index=index,
-            group=_GROUP,
-            mtu=mtu,
-            num_rx_queues=queues[0],
-            num_tx_queues=queues[1],
-            IFLA_LINKINFO={"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]},
+        rtnetlink.new_veth(
+            self.spaces[space].quick,
+            rtnetlink.End(name, index, mtu, queues),
+            rtnetlink.End(peer, peer_index, peer_mtu, peer_queues, self.spaces[peer_space].fd),
+            group=GROUP,
         )
         self.nics[name] = Nic(name, space, index, wire=peer)
         self.nics[peer] = Nic(peer, peer_space, peer_index, wire=name)
@@ -280,7 +267,7 @@ class Ground:
             if not reader:
                 fcntl.ioctl(held[0], _TUNSETPERSIST, 1)
         self.nics[name] = Nic(name, HERE, index, queues=tuple(held) if reader else ())
-        self.set(name, group=_GROUP)
+        self.set(name, group=GROUP)
         for fd in held:
             self.at_end(lambda fd=fd: os.close(fd)) if reader else os.close(fd)
         if mtu != 1500:

@@ -24,7 +24,7 @@ from tests.matrix.guest import NICS
 from xdpctl.libbpf import libc
 
 from . import rtnetlink
-from .ground import HERE, THERE, Ground, Nic
+from .ground import GROUP, HERE, THERE, Ground, Nic
 
 _GFLAGS, _SFLAGS, _LRO = 0x25, 0x26, 1 << 15
 _GCHANNELS, _SCHANNELS = 0x3C, 0x3D
@@ -125,7 +125,7 @@ def _restore(ground: Ground, name: str, flags: int, mtu: int) -> None:
     """MTU and LRO (which an attach may have switched off), after what is stacked on the NIC is gone."""
     for space in ground.spaces.values():
         with contextlib.suppress(NetlinkError):
-            space.route.link("del", group=0x7870)
+            rtnetlink.delete_group(space.quick, GROUP)
     ground.down(name)
     ground.set(name, mtu=mtu, change=rtnetlink.IFF_PROMISC)
     if ground._ethtool(name, [_GFLAGS, 0])[1] != flags:
