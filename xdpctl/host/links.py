@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from xdpctl.host.namespace import ARPHRD_LOOPBACK
 from xdpctl.netlink import rtnl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from xdpctl.host.model import BpfProgram
     from xdpctl.host.namespace import Observed
@@ -251,19 +252,19 @@ def _own_sysfs(seen: Observed) -> frozenset[int]:
 def _parent_file(raw: rtnl.RawLink, driver: DriverInfo | None, bus: str, name: str) -> str | None:
     """A file of the device behind a link; /sys/bus is the same for every network namespace.
 
-    Before 5.14 (IFLA_PARENT_DEV_NAME) its name is ethtool's bus-info, without the bus: another bus has no such device.
+    Before 5.14 (IFLA_PARENT_DEV_NAME) ethtool's bus-info tells it: for a virtio device the PCI device below.
     """
     device = raw.parent_dev
-    if device is None and raw.kind is None and driver is not None:
-        device = driver.bus_info
-    elif raw.parent_bus != bus:
-        return None
-    if not device or "/" in device:
-        return None
-    try:
-        return Path("/sys/bus", bus, "devices", device, name).read_text(errors="replace").strip()
-    except OSError:
-        return None
+    places: Iterable[Path] = ()
+    if device is not None and raw.parent_bus == bus and "/" not in device:
+        places = (Path("/sys/bus", bus, "devices", device, name),)
+    elif device is None and raw.kind is None and driver is not None and "/" not in driver.bus_info:
+        below = Path("/sys/bus/pci/devices", driver.bus_info)
+        places = below.glob(f"virtio*/{name}") if bus == "virtio" else (below / name,)
+    for place in places:
+        with contextlib.suppress(OSError):
+            return place.read_text(errors="replace").strip()
+    return None
 
 
 def _number(text: str | None) -> int | None:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Fix, Status
+from xdpctl.doctor.rules.attach_veth import max_peer_mtu
 from xdpctl.doctor.rules.case import (
     NDO_XMIT,
     Case,
     Mistake,
     carrier,
     flags_text,
+    hard_header_len,
 )
-from xdpctl.doctor.rules.commands import channels, more_rx_queues, pass_program, up
+from xdpctl.doctor.rules.commands import channels, more_rx_queues, mtu, pass_program, up
+from xdpctl.doctor.rules.geometry import geometry
 
 if TYPE_CHECKING:
     from xdpctl.host.model import Link
@@ -126,7 +129,6 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
     program = (
         f"attach a native program to {case.name(peer)}; one that returns XDP_PASS for everything will do"
     )
-    passing = pass_program(case, peer)
     # a peer that is down takes nothing in generic mode either
     generic = (GENERIC,) if peer.up else ()
     steps: list[Fix] = []
@@ -141,7 +143,7 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
                 f"attach the program of {case.name(peer)} in native mode instead of generic",
                 *generic,
             )
-        return (*steps, passing), generic
+        return (*steps, *_passing(case, peer)), generic
     on, off = (("ethtool", "-K", peer.name, "gro", state) for state in ("on", "off"))
     if retoggle:
         note = "the kernel updates the other end's xdp-features only when GRO changes while the link is up"
@@ -149,6 +151,19 @@ def give_napi(case: Case, peer: Link, *, retoggle: bool = False) -> tuple[tuple[
     elif gro is None or not gro.wanted or peer.up:
         steps.append(case.fix(peer, *on, inverse=off))
     return tuple(steps), (program, *generic)
+
+
+def _passing(case: Case, peer: Link) -> tuple[Fix, ...]:
+    """A native program for `peer`, which has to take frames as long as its other end sends them."""
+    other, sizes = case.peer(peer), geometry(case.kernel)
+    if other is None or sizes is None:
+        return (pass_program(case, peer),)
+    linear = max_peer_mtu(sizes, hard_header_len(other), frags=False)
+    if other.mtu <= linear:
+        return (pass_program(case, peer),)
+    if case.kernel.features.get("frags"):
+        return (pass_program(case, peer, frags=True),)
+    return mtu(case, other, linear), pass_program(case, peer)
 
 
 def enxio(case: Case, *, via_map: bool) -> tuple[str, str]:
