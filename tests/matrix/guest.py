@@ -167,7 +167,8 @@ def boot(guest: Guest) -> Outcome:
     }
     with console.open("wb") as log:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", str(outside)],
+            ["setpriv", "--pdeathsig", "KILL",
+             "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", str(outside)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
         )  # fmt: skip
         try:
