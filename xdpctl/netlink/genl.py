@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ GENL_HDRLEN = 4
 _SINCE = {"ethtool": "Linux 5.6", "netdev": "Linux 6.3"}
 _ids: dict[str, int] = {}
 # family ids are the machine's, not a namespace's, and stay until a module is unloaded
+_absent: set[str] = set()
+# asked again, the kernel would run modprobe again each time (ctrl_getfamily); ours are never in modules
 
 
 @contextmanager
@@ -41,19 +44,18 @@ def family_id(sock: wire.Socket, name: str) -> int:
         UnsupportedError: this kernel has no such family.
         NetlinkError: the kernel refused otherwise.
     """
+    if name in _absent:
+        raise _lacking(name)
     if name not in _ids:
         payload = struct.pack("=BBH", CTRL_CMD_GETFAMILY, 1, 0) + attr_text(CTRL_ATTR_FAMILY_NAME, name)
         try:
             answer = sock.request(GENL_ID_CTRL, payload, what=f"looking up the netlink family {name}")
         except NetlinkError as error:
-            if error.errno == 2:  # ENOENT
-                raise UnsupportedError(
-                    f"the netlink family {name}",
-                    needs=_SINCE.get(name, "a newer kernel"),
-                    has="a kernel without it",
-                    errno=error.errno,
-                ) from error
-            raise
+            if error.errno != errno.ENOENT:
+                raise
+            if name in _SINCE:
+                _absent.add(name)
+            raise _lacking(name) from error
         found = None
         if answer is not None:
             data, start, end = answer
@@ -63,6 +65,15 @@ def family_id(sock: wire.Socket, name: str) -> int:
             raise NetlinkError(f"the kernel gave no id for the netlink family {name}")
         _ids[name] = found
     return _ids[name]
+
+
+def _lacking(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the netlink family {name}",
+        needs=_SINCE.get(name, "a newer kernel"),
+        has="a kernel without it",
+        errno=errno.ENOENT,
+    )
 
 
 def dump(
