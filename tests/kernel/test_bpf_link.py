@@ -35,7 +35,7 @@ PEER_MTU = "veth: Peer MTU is too large to set XDP"
 def needs(name):
     """For a test of what an older kernel lacks."""
     return pytest.mark.skipif(
-        not features.probe(name), reason=f"{name} needs {features.FEATURES[name].since}"
+        not features.probe(name), reason=f"this kernel has no {name} ({features.FEATURES[name].since})"
     )
 
 
