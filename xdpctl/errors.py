@@ -3,6 +3,7 @@
 XdpctlError                 1   never raised itself
 ├── ConfigError             2   bad usage, bad file, bad value
 │   └── NotFoundError       2   no such interface, namespace, program, map, file (suggests near names)
+│       └── UnknownNameError  2  no such attribute of a skeleton or a value; an AttributeError too
 ├── CompileError            3   clang refused the source, or clang, a header or BTF is missing
 ├── ObjectError             4   not a BPF object that can be used: not ELF, wrong machine, truncated, no program
 ├── VerifierError           5   the kernel's verifier refused a program; carries the log
@@ -114,6 +115,10 @@ class NotFoundError(ConfigError):
         self.what = what
         self.name = name
         self.near = close
+
+
+class UnknownNameError(NotFoundError, AttributeError):
+    """A skeleton, or a struct of its globals and maps, has no attribute of this name (``hasattr`` works)."""
 
 
 class CompileError(XdpctlError):
@@ -235,9 +240,29 @@ class MapError(KernelError):
 
 
 class NetlinkError(KernelError):
-    """A netlink request failed."""
+    """A netlink request failed.
+
+    Attributes:
+        attribute: the one of the request that the kernel points at, by its name in the specification.
+    """
 
     exit_code = 8
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        extack: str | None = None,
+        hint: str | None = None,
+        attribute: str | None = None,
+    ) -> None:
+        super().__init__(message, errno=errno, extack=extack, hint=hint)
+        self.attribute = attribute
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, and the attributes above."""
+        return {**super().to_json(), "attribute": self.attribute}
 
 
 class UnsupportedError(KernelError):

@@ -35,6 +35,8 @@ from xdpctl.errors import ObjectError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from xdpctl.btf.layout import Layout
+
 MAGIC = 0xEB9F
 MAX_DEPTH = 32
 """Typedefs, qualifiers and array dimensions in a row (libbpf's MAX_RESOLVE_DEPTH)."""
@@ -111,6 +113,8 @@ class Btf:
         """One more than the last id."""
         self._cache: dict[int, Type] = {}
         self._names: dict[int, list[int]] | None = None
+        self.layouts: dict[int, Layout] = {}
+        """Those that `layout.layout` made."""
 
     def _walk(self, start: int, length: int) -> list[int]:
         """Offset of each record; the one loop over all of them."""
