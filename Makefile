@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+# most of a kernel test is waiting for the kernel (a namespace's end, RCU), so more processes than CPUs
+PARALLEL := -n 4 --dist loadfile
 LINTS := tests/unit/test_import_order.py tests/unit/test_boundaries.py
 
 .PHONY: help
@@ -37,11 +39,11 @@ demo: root build ## Show the main job in throwaway namespaces: attach, count, br
 
 .PHONY: test
 test: root setup-dev build ## Run all tests: unit, kernel, docs
-	@$(PYTEST) tests/unit tests/kernel tests/docs
+	@$(PYTEST) $(PARALLEL) tests/unit tests/kernel tests/docs
 
 .PHONY: unit
 unit: setup-dev ## Run the tests that need no root
-	@$(PYTEST) tests/unit
+	@$(PYTEST) $(PARALLEL) tests/unit
 
 .PHONY: lint
 lint: setup-dev ## ruff, mypy --strict, import order, boundaries, shell syntax

@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +142,18 @@ def world():
         made.close()
 
 
+@pytest.fixture(scope="session")
+def zygote(isolated, tmp_path_factory):
+    """The warm process behind `xdpctl`."""
+    from zygote import Zygote
+
+    made = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def xdpctl(tmp_path):
+def xdpctl(tmp_path, zygote):
     """Run the command line as a user does: ``xdpctl("status", "--json", netns=None) -> CompletedProcess``."""
 
     def run(
@@ -154,18 +163,12 @@ def xdpctl(tmp_path):
         env: dict[str, str] | None = None,
         timeout: float = 60,
     ):
-        command = [sys.executable, "-m", "xdpctl.cli", *map(str, argv)]
-        if netns is not None:
-            command = ["nsenter", f"--net=/run/netns/{netns}", *command]
-        done = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
+        done = zygote.run(
+            [*map(str, argv)],
             cwd=tmp_path,
             env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
+            netns=netns,
+            timeout=timeout,
         )
         assert "Traceback" not in done.stderr, done.stderr
         if check:

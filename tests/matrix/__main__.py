@@ -36,9 +36,9 @@ PARTS = ("host", "libbpf", "oracle", "tests")
 # what takes time there is waiting for RCU, so more processes than CPUs
 ORACLE = "python3 -m tests.kernel.oracle --jobs 4 --json $OUT/oracle.json"
 TESTS = (
-    "python3 -m pytest -p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml "
-    "--basetemp=/tmp/pytest tests/kernel " + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
-)
+    "XDPCTL_TEST_LOG=$OUT/tests.log python3 -m pytest -n 4 --dist loadfile -p no:cacheprovider -q --durations=15 "
+    "--junitxml=$OUT/tests.xml --basetemp=/tmp/pytest tests/kernel "
+) + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
 BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header")
 
 

@@ -1,0 +1,141 @@
+"""``xdpctl`` as a process of its own without the start of an interpreter: a warm process forks for each command line.
+
+The warm process has imported the command line and run nothing, so each command starts from the state that a fresh
+interpreter has after its imports: no cache filled, no library opened, no thread. A guest of the matrix spends seconds
+on starting an interpreter; tests about starting (imports, closed streams, privileges, signals) start a real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+WARM = (
+    "xdpctl.cli.main", "xdpctl.cli.app", "xdpctl.cli.output", "xdpctl.cli.attach", "xdpctl.cli.doctor",
+    "xdpctl.cli.status", "xdpctl.attach.run", "xdpctl.attach.status", "xdpctl.host.collect", "xdpctl.doctor.diagnose",
+    "xdpctl.doctor.explain", "typer", "rich.console", "rich.table",
+)  # fmt: skip
+
+
+class Zygote:
+    """The warm process; it shares the namespaces and mounts of whoever makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._wire = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )  # fmt: skip
+        self._count = 0
+
+    def run(
+        self, argv: list[str], *, cwd: Path, env: dict[str, str], netns: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command line with stdin empty; its output comes back as text, as `subprocess.run` gives it."""
+        self._count += 1
+        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        # where the caller is now, as a child of its own would be
+        here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
+        space = here if netns is None else f"/run/netns/{netns}"
+        asked = {"argv": argv, "cwd": str(cwd), "env": env, "netns": space, "out": str(out), "err": str(err)}
+        self._wire.settimeout(timeout)
+        self._wire.send(json.dumps(asked).encode())
+        pid = self._answer()
+        try:
+            code = self._answer()
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            self._wire.settimeout(20)
+            self._answer()
+            raise subprocess.TimeoutExpired(
+                ["xdpctl", *argv], timeout, out.read_text(), err.read_text()
+            ) from None
+        texts = [path.read_text() for path in (out, err)]
+        out.unlink()
+        err.unlink()
+        return subprocess.CompletedProcess(["xdpctl", *argv], code, *texts)
+
+    def _answer(self) -> int:
+        answer = self._wire.recv(64)
+        if not answer:
+            raise AssertionError("the warm process is gone")
+        return int(answer)
+
+    def close(self) -> None:
+        """End the warm process."""
+        self._wire.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+
+
+def _serve(wire: socket.socket) -> None:
+    for name in WARM:
+        __import__(name)
+    while asked := wire.recv(1 << 20):
+        pid = os.fork()
+        if pid == 0:
+            wire.close()
+            _command(json.loads(asked))
+        wire.send(str(pid).encode())
+        _, status = os.waitpid(pid, 0)
+        wire.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _command(asked: dict) -> None:
+    """In the child: become the command."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, name in ((1, "out"), (2, "err")):
+            opened = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(opened, number)
+            os.close(opened)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="strict", line_buffering=False)
+        os.environ.clear()
+        os.environ.update(asked["env"])
+        os.chdir(asked["cwd"])
+        _enter(asked["netns"])
+        from xdpctl.cli.main import main
+
+        sys.argv = ["xdpctl", *asked["argv"]]
+        code = main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # noqa: BLE001 - a traceback is what the test is to see
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code & 0xFF)
+
+
+def _enter(netns: str) -> None:
+    """Join a network namespace by its file; libc is asked here, so that nothing of xdpctl is warmer than imported."""
+    import ctypes
+
+    handle = os.open(netns, os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(handle, 0x40000000):
+        raise OSError(ctypes.get_errno(), "setns")
+    os.close(handle)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
