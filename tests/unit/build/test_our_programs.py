@@ -11,7 +11,9 @@ from xdpctl.build.compile import build
 from xdpctl.obj.reader import read
 
 BPF = Path(__file__).resolve().parents[3] / "bpf"
-NAMES = sorted(path.name.removesuffix(".bpf.c") for path in BPF.glob("*.bpf.c"))
+ALL = sorted(path.name.removesuffix(".bpf.c") for path in BPF.glob("*.bpf.c"))
+TRACERS = [name for name in ALL if name.startswith("trace_") or name.endswith("_trace")]
+NAMES = [name for name in ALL if name not in TRACERS]
 TRACERS = [name for name in NAMES if name.startswith("trace_") or name.endswith("_trace")]
 """Loaded by xdpctl itself, never attached to an interface."""
 PLAIN = [name for name in NAMES if not name.endswith(".frags") and name not in TRACERS]
