@@ -156,6 +156,8 @@ def _into_a_pair(act: Act, ground: Ground) -> bool:
         return False
     if act.length > predict.ONE_BUFFER:  # what is said of such frames alone, nobody says of the pair
         return False
+    if act.map and not act.fill:  # no frame goes there
+        return False
     wire = ground.nics[act.target].wire
     return wire is not None and ground.nics[wire].wire == act.target and ground.nics[wire].space != HIDDEN
 

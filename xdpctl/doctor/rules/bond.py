@@ -152,9 +152,8 @@ def redirect(case: Case, intent: Redirect) -> Iterator[Finding]:
         unable = [one.name for one in slaves if not (one.xdp_features or 0) & NDO_XMIT]
         why = f"its slaves {', '.join(unable)} lack ndo-xmit" if unable else "its xdp-features lack ndo-xmit"
     needy = [] if has_native(link) or case.is_to_run_native(link) else _needy(slaves)
-    fix = (
-        (pass_program(case, link),) if needy and _mode_trouble(link) is None and not link.xdp.generic else ()
-    )
+    able = case.since(5, 15) and _mode_trouble(link) is None and not link.xdp.generic
+    fix = (pass_program(case, link),) if needy and able else ()
     if why is None and features is None and needy:
         why = f"its slaves {', '.join(needy)} transmit only while a native program is attached"
     if (
