@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from xdpctl.bpf import query
+from xdpctl.bpf import btf_id, query
 from xdpctl.errors import XdpctlError
 from xdpctl.libbpf import info as kernel
 from xdpctl.libbpf import memory
-from xdpctl.libbpf.library import CallError, lib
+from xdpctl.libbpf.library import CallError
 
 if TYPE_CHECKING:
     from xdpctl.bpf.query import ProgramInfo
@@ -29,24 +29,10 @@ def function_name(program: ProgramInfo) -> str | None:
         kernel.ask(
             fd, kernel.ProgInfo(nr_func_info=1, func_info_rec_size=_RECORD, func_info=memory.address(room))
         )
-        type_id = room[1]
-        name = _name_of(program.btf_id, type_id)
+        name = getattr(btf_id.by_id(program.btf_id).type(room[1]), "name", None)
     except (XdpctlError, CallError):
         return None
     finally:
         os.close(fd)
     # what does not begin like the kernel's 15 characters is another function
     return name if name and name.startswith(program.name) else None
-
-
-def _name_of(btf_id: int, type_id: int) -> str | None:
-    from xdpctl.btf.parse import parse
-
-    pointer = lib().btf__load_from_kernel_by_id(btf_id)
-    try:
-        size = memory.U32(0)
-        where = lib().btf__raw_data(pointer, size)
-        found = parse(memory.read(where, size.value)).type(type_id)
-    finally:
-        lib().btf__free(pointer)
-    return getattr(found, "name", None)

@@ -11,6 +11,7 @@ outside of their struct, structs within themselves), so that reading and writing
 | char[N] holding text | str; else a list of int |
 | other arrays | list |
 | struct, union | dict by member; members of anonymous structs and unions stand in it directly |
+| a data section (.bss) | dict by variable |
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.btf.names import spell
 from xdpctl.btf.numbers import Bits, Number, misfit
-from xdpctl.btf.types import Array, Composite, Enum, Float, Int, Member, Pointer, Variable
+from xdpctl.btf.types import Array, Composite, Enum, Float, Int, Member, Pointer, Section, Variable
 from xdpctl.errors import ConfigError, ObjectError, near
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Layout:
     Attributes:
         btf: the types it is of.
         type_id: as it was asked for, typedefs and qualifiers included.
-        kind: int, uint, bool, char, enum, float, pointer, array, struct or union.
+        kind: int, uint, bool, char, enum, float, pointer, array, struct, union or section.
         size: bytes.
         items: numbers in a value, as a measure of the work to read it.
         depth: levels of structs and arrays, itself included.
@@ -265,12 +266,14 @@ def _text(raw: bytes) -> str | None:
 
 
 class StructLayout(Layout):
-    """A struct or union."""
+    """A struct or union, or a data section: its variables are the fields."""
 
     __slots__ = ("_bits", "_flat", "_names", "_readers", "_writers", "fields", "name")
 
-    def __init__(self, btf: Btf, type_id: int, of: Composite, fields: dict[str, Field]) -> None:
-        super().__init__(btf, type_id, "union" if of.is_union else "struct", of.size)
+    def __init__(
+        self, btf: Btf, type_id: int, of: Composite | Section, fields: dict[str, Field], kind: str
+    ) -> None:
+        super().__init__(btf, type_id, kind, of.size)
         self.name = of.name
         """Its tag; empty for an anonymous one."""
         self.fields = MappingProxyType(fields)
@@ -391,8 +394,31 @@ def _make(btf: Btf, type_id: int, depth: int) -> Layout:
             if start + (bits or 8 * inner.size) > 8 * found.size or (not bits and start % 8):
                 raise ObjectError(f"member {member.name} lies outside of {spell(btf, type_id)}")
             fields[member.name] = Field(member.name, inner, start, bits)
-        return StructLayout(btf, type_id, found, fields)
+        return StructLayout(btf, type_id, found, fields, "union" if found.is_union else "struct")
+    if isinstance(found, Section):
+        return StructLayout(btf, type_id, found, _variables(btf, found, depth), "section")
     raise ObjectError(f"{spell(btf, type_id)} has no value")
+
+
+def _variables(btf: Btf, section: Section, depth: int) -> dict[str, Field]:
+    """The variables of a section by name; static ones that share a name are left out."""
+    if section.variables and not section.size:
+        raise ObjectError(f"{section.name} has no addresses yet: libbpf fills them in as it opens an object")
+    found: dict[str, Field] = {}
+    seen: set[str] = set()
+    for one in section.variables:
+        variable = btf.type(one.type)
+        if not isinstance(variable, Variable):
+            raise ObjectError(f"BTF of section {section.name} names something that is not a variable")
+        inner = _layout(btf, variable.type, depth + 1)
+        if one.offset + inner.size > section.size:
+            raise ObjectError(f"variable {variable.name} lies outside of its section {section.name}")
+        if variable.name in seen:
+            found.pop(variable.name, None)
+        else:
+            found[variable.name] = Field(variable.name, inner, 8 * one.offset, 0)
+        seen.add(variable.name)
+    return dict(sorted(found.items(), key=lambda one: one[1].bit_offset))
 
 
 def members(btf: Btf, composite: Composite, *, base: int = 0, depth: int = 0) -> dict[str, Member]:

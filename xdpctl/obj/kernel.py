@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xdpctl.btf import kernel as btf_kernel
+from xdpctl.btf.kernel import BTF_FOLDER
 from xdpctl.btf.parse import FUNC, TYPEDEF, VAR
-from xdpctl.errors import ObjectError, XdpctlError
+from xdpctl.errors import ObjectError, PrivilegeError, UnsupportedError, XdpctlError
 from xdpctl.obj import probes
 from xdpctl.obj.poisoned import poisoned
 from xdpctl.obj.sections import attach_function
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255
 """Bytes of a file name."""
-BTF_FOLDER = Path("/sys/kernel/btf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,9 @@ def _kernel_btf(obj: ObjFile) -> Btf | None:
 @cache
 def vmlinux() -> Btf | None:
     """The kernel's own types, read once a process (40 ms); None: it does not describe them."""
-    from xdpctl.btf.parse import parse
-
     try:
-        return parse((BTF_FOLDER / "vmlinux").read_bytes())
-    except (OSError, ObjectError):
+        return btf_kernel.vmlinux()
+    except (UnsupportedError, PrivilegeError, ObjectError):
         return None
 
 
@@ -177,11 +176,9 @@ def _modules(kernel: Btf, name: str, *kinds: int) -> bool:
     """Whether a module's BTF describes a name, as libbpf looks there after vmlinux."""
     from xdpctl.btf.parse import parse
 
-    for path in sorted(BTF_FOLDER.iterdir()):
-        if path.name == "vmlinux":
-            continue
+    for module in btf_kernel.modules():
         try:
-            blob = path.read_bytes()
+            blob = (BTF_FOLDER / module).read_bytes()
             # a name of the module's own stands in its own strings
             if b"\0" + name.encode() + b"\0" in blob and parse(blob, base=kernel).find(name, *kinds):
                 return True
