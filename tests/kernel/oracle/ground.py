@@ -77,6 +77,8 @@ class Nic:
     queues: tuple[int, ...] = ()
     """A tun or tap's descriptors: frames are written and read there instead."""
     settles: bool = False
+    below: tuple[str, ...] = ()
+    """A bond's slaves: round robin passes over one that has no carrier yet."""
     """Real hardware: a program put on it or taken off resets its link."""
     sink: bool = False
     """A dummy: it takes what it is given, counts it and lets it go; nothing comes out anywhere."""
@@ -223,6 +225,7 @@ class Ground:
         for slave in slaves:
             self.set(slave, state="down")
             self.set(slave, master=self.nics[name].ifindex)
+        self.nics[name].below = slaves
         self.up(name)
 
     def vlan(self, name: str, lower: str, tag: int = 7, *, up: bool = True) -> None:
@@ -286,8 +289,8 @@ class Ground:
     # -- states
 
     def settle(self, nic: Nic) -> None:
-        """Wait until the carrier of a NIC and of its wire is there: up to 8 s, as autonegotiation goes."""
-        for one in (nic, self.nics.get(nic.wire or "")):
+        """Wait until the carrier of a NIC, its slaves and its wire is there: up to 8 s, as autonegotiation goes."""
+        for one in (nic, self.nics.get(nic.wire or ""), *map(self.nics.get, nic.below)):
             end = time.monotonic() + 8
             while one is not None and one.settles and time.monotonic() < end:
                 now = self.state(one)
