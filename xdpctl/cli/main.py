@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "xdpctl.cli.doctor",
     "explain": "xdpctl.cli.explain",
     "inspect": "xdpctl.cli.inspect",
+    "lab": "xdpctl.cli.lab",
     "snapshot": "xdpctl.cli.snapshot",
     "status": "xdpctl.cli.status",
 }

@@ -84,10 +84,8 @@ class Sandbox:
             os.chdir(self._folder)
 
     def silence(self, name: str) -> None:
-        """Switch IPv6 off in a named namespace, so that its interfaces send nothing of their own."""
-        with netns.enter(name), contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            for which in ("all", "default"):
-                Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+        """Switch IPv6 off in a named namespace; see `silence`."""
+        silence(name)
 
     def run(
         self,
@@ -97,47 +95,65 @@ class Sandbox:
         check: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command, split as a shell would but run by none; stdout and stderr come together.
+        """Run a command in here; see `run`."""
+        return run(command, inside=inside, check=check, env=env)
 
-        Args:
-            command: the command line; this interpreter's own folder is searched first, so `xdpctl` is ours.
-            inside: a named namespace to run it in, entered by setns alone: ``ip netns exec`` hides the bpffs.
-            check: whether to raise when it fails.
-            env: variables to add.
 
-        Raises:
-            ConfigError: no such command.
-            LabError: it failed, or took longer than a minute.
-        """
-        argv = shlex.split(command)
-        if inside is not None:
-            argv = ["nsenter", f"--net=/run/netns/{inside}", *argv]
-        folder = Path(sys.executable).parent
-        try:
-            done = subprocess.run(
-                argv,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=60,
-                env={
-                    **os.environ,
-                    "PATH": f"{folder}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
-                    "LC_ALL": "C.UTF-8",
-                    **(env or {}),
-                },
-            )
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"{argv[0]}: no such command", hint="make setup installs what is missing"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"{command}: not finished after {error.timeout:.0f} s") from error
-        if check and done.returncode:
-            raise LabError(f"{command}: ended with {done.returncode}: {done.stdout.strip()}")
-        return done
+def silence(name: str) -> None:
+    """Switch IPv6 off in a named namespace, so that its interfaces send nothing of their own."""
+    with netns.enter(name), contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        for which in ("all", "default"):
+            Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6").write_text("1")
+
+
+def run(
+    command: str,
+    *,
+    inside: str | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, split as a shell would but run by none; stdout and stderr come together.
+
+    Args:
+        command: the command line; this interpreter's own folder is searched first, so `xdpctl` is ours.
+        inside: a named namespace to run it in, entered by setns alone: ``ip netns exec`` hides the bpffs.
+        check: whether to raise when it fails.
+        env: variables to add.
+
+    Raises:
+        ConfigError: no such command.
+        LabError: it failed, or took longer than a minute.
+    """
+    argv = shlex.split(command)
+    if inside is not None:
+        argv = ["nsenter", f"--net=/run/netns/{inside}", *argv]
+    folder = Path(sys.executable).parent
+    try:
+        done = subprocess.run(
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            env={
+                **os.environ,
+                "PATH": f"{folder}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
+                "LC_ALL": "C.UTF-8",
+                **(env or {}),
+            },
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{argv[0]}: no such command", hint="make setup installs what is missing"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{command}: not finished after {error.timeout:.0f} s") from error
+    if check and done.returncode:
+        raise LabError(f"{command}: ended with {done.returncode}: {done.stdout.strip()}")
+    return done
 
 
 def _refused(error: OSError) -> PrivilegeError:

@@ -1,0 +1,116 @@
+"""Each lab's story on this kernel: what was measured before the cure and after it, and that nothing stays."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xdpctl.lab import kept, labs
+
+pytestmark = pytest.mark.kernel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def play(name):
+    lines = []
+    return labs.run(labs.find(name), lines.append), "".join(lines)
+
+
+def by_what(played):
+    return {one.what: (one.before, one.after) for one in played.outcome.measured}
+
+
+def namespaces():
+    return sorted(path.name for path in Path("/run/netns").iterdir())
+
+
+def test_redirected_frames_vanish_in_a_veth_until_its_peer_is_cured_but_not_in_generic_mode():
+    played, text = play("veth-redirect")
+    assert by_what(played) == {
+        "native redirect: arrived of 50": (0, 50),
+        "native XDP_TX: arrived of 50": (0, 50),
+        "generic redirect: arrived of 50": (50, 50),
+        "generic XDP_TX: arrived of 50": (50, 50),
+    }
+    lost = played.outcome.facts["before"]["native redirect"]
+    # 6.3 brought xdp-features, which the core asks before it enqueues; before, the driver alone could refuse
+    early = (lost["redirect_errors"], lost["xmit_drops"], lost["errno"])
+    assert early in ((50, 0, "EOPNOTSUPP"), (0, 50, "ENXIO"))
+    assert played.outcome.facts["before"]["native XDP_TX"]["tx_drops"] == 50
+    assert "redirect.veth-peer-napi" in text
+
+
+def test_a_kept_lab_stands_until_clean_and_clean_removes_nothing_else(xdpctl, world, tmp_path):
+    mine = world.namespace()
+    env = {"XDPCTL_RUN": str(tmp_path / "run"), "XDPCTL_PROGRAMS": str(ROOT / "build/bpf")}
+    done = xdpctl("lab", "keep", "veth-redirect", "--json", env=env, check=True)
+    made = done.json()["namespaces"]
+    assert made == ["lab-veth-redirect-host", "lab-veth-redirect-guest"]
+    assert namespaces() == sorted([mine, *made])
+    again = xdpctl("lab", "keep", "veth-redirect", env=env)
+    assert again.returncode == 2
+    assert "xdpctl lab clean" in again.stderr
+    shown = xdpctl("lab", "list", "--json", env=env, check=True).json()["labs"]
+    assert next(one for one in shown if one["name"] == "veth-redirect")["kept"]
+    # somebody takes one of them away and makes a namespace of that name
+    world.run("ip", "netns", "del", made[1])
+    world.namespace(made[1])
+    cleaned = xdpctl("lab", "clean", "--json", env=env, check=True).json()
+    assert cleaned == {"removed": [made[0]], "left_alone": [made[1]]}
+    assert namespaces() == sorted([mine, made[1]])
+    assert not list(Path("/sys/fs/bpf").rglob("*veth0*"))
+    assert xdpctl("lab", "clean", env=env, check=True).stdout == "no lab is kept\n"
+
+
+def test_a_namespace_of_ours_alone_is_made(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDPCTL_RUN", str(tmp_path))
+    world.namespace("lab-veth-redirect-host")
+    with pytest.raises(Exception, match="exists already"):
+        labs.keep(labs.find("veth-redirect"), lambda _: None)
+    assert namespaces() == ["lab-veth-redirect-host"]
+    assert kept.read() == []
+
+
+def test_a_lab_that_goes_wrong_says_so_and_leaves_nothing(monkeypatch):
+    lab = labs.find("veth-redirect")
+    monkeypatch.setattr("xdpctl.lab.veth_redirect.send", lambda *_: 1 / 0)
+    before = namespaces()
+    with pytest.raises(ZeroDivisionError):
+        labs.run(lab, lambda _: None)
+    assert namespaces() == before
+
+
+def test_ctrl_c_ends_a_lab_at_once_and_nothing_of_it_stays():
+    before = namespaces()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "xdpctl.cli", "lab", "run", "veth-redirect"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    for line in child.stdout:
+        if "What happens" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert told == "xdpctl: interrupted\n"
+    assert namespaces() == before
+
+
+def test_the_list_names_every_lab(xdpctl):
+    rows = xdpctl("lab", "list", "--json", check=True).json()["labs"]
+    assert [one["name"] for one in rows] == list(labs.LABS)
+    assert "no such lab: veth-redirekt" in xdpctl("lab", "run", "veth-redirekt").stderr
+
+
+def test_json_holds_what_was_printed(xdpctl):
+    done = xdpctl("lab", "run", "no-such-lab", "--json")
+    assert json.loads(done.stdout)["error"]["type"] == "NotFoundError"
