@@ -376,7 +376,7 @@ def test_one_failing_dump_leaves_the_rest_of_the_answer(world, monkeypatch):
     def refuse(*_arguments):
         raise NetlinkError("listing channels: ENODEV (No such device)", errno=19)
 
-    monkeypatch.setattr(namespace.ethtool, "channels", refuse)
+    monkeypatch.setattr(namespace.channels, "channels", refuse)
     monkeypatch.setattr(namespace.netdev, "napis", refuse)
     taken = collect(netns=one)
     link = named(taken, one, "v0")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xdpctl.errors import NetlinkError
-from xdpctl.netlink import ethtool, ethtool_ioctl, netdev, netns, rtnl, tc, wire
+from xdpctl.netlink import channels, ethtool_ioctl, features, netdev, netns, rtnl, tc, wire
 
 pytestmark = pytest.mark.kernel
 
@@ -116,7 +116,7 @@ def test_one_link_is_as_in_the_dump_and_an_absent_one_is_enodev(zoo):
 
 def test_features_are_those_of_ethtool(world, zoo):
     with netns.enter(zoo[0]):
-        found, names = ethtool.features(), ethtool.feature_names()
+        found, names = features.features(), features.names()
         links = {one.name: one.ifindex for one in rtnl.links()}
     assert found.keys() == set(links.values())
     for name, index in links.items():
@@ -147,16 +147,16 @@ def test_wanted_and_active_differ_where_the_driver_refuses(world):
     world.run("ethtool", "-K", "a0", "gro", "on", netns=one)
     with netns.enter(one):
         index = next(link.ifindex for link in rtnl.links() if link.name == "a0")
-        place = ethtool.feature_names().index("rx-gro")
-        bits = ethtool.features_of(index)
-        assert bits == ethtool.features()[index]
+        place = features.names().index("rx-gro")
+        bits = features.features_of(index)
+        assert bits == features.features()[index]
     assert bits.wanted >> place & 1
     assert bits.active >> place & 1
 
 
 def test_channels_are_those_of_ethtool(world, zoo):
     with netns.enter(zoo[0]):
-        found = ethtool.channels()
+        found = channels.channels()
         links = {one.name: one.ifindex for one in rtnl.links()}
     told = world.run("ethtool", "-l", "v0", netns=zoo[0]).stdout
     numbers = [
@@ -174,7 +174,7 @@ def test_a_link_without_channels_says_eopnotsupp(zoo):
     with netns.enter(zoo[0]):
         bridge = next(one.ifindex for one in rtnl.links() if one.name == "br0")
         with pytest.raises(NetlinkError) as refusal:
-            ethtool.channels_of(bridge)
+            channels.channels_of(bridge)
     assert refusal.value.errno == 95
 
 

@@ -18,7 +18,7 @@ from xdpctl.host import machine, peers, programs
 from xdpctl.host.links import Assembler
 from xdpctl.host.model import Link, Namespace, Problem, Snapshot, Xdp
 from xdpctl.host.namespace import Observed, observe
-from xdpctl.netlink import ethtool, netns
+from xdpctl.netlink import features, netns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -152,7 +152,7 @@ def _peer_namespaces(
 
 def _feature_names(problems: list[Problem]) -> tuple[str, ...]:
     try:
-        return ethtool.feature_names()
+        return features.names()
     except XdpctlError as error:
         problems.append(Problem("names of features", error.message))
         return ()

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from xdpctl.host.model import BpfProgram
     from xdpctl.host.namespace import Observed
-    from xdpctl.netlink.ethtool import FeatureBits, RawChannels
+    from xdpctl.netlink.channels import RawChannels
     from xdpctl.netlink.ethtool_ioctl import DriverInfo
+    from xdpctl.netlink.features import FeatureBits
 
 PAIRS = frozenset({"veth", "netkit", "vxcan"})
 """Kinds whose IFLA_LINK is the other end."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from xdpctl.errors import KernelError, UnsupportedError, errno_name
 from xdpctl.host.model import Problem, TcHook
-from xdpctl.netlink import ethtool, ethtool_ioctl, netdev, rtnl, tc, wire
+from xdpctl.netlink import channels, ethtool_ioctl, features, netdev, private_flags, rings, rtnl, tc, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -30,9 +30,9 @@ class Observed:
     ref: NetnsRef
     links: list[rtnl.RawLink] = field(default_factory=list)
     qdiscs: Mapping[int, list[tc.RawQdisc]] | None = None
-    features: Mapping[int, ethtool.FeatureBits] | None = None
-    channels: Mapping[int, ethtool.RawChannels] | None = None
-    rings: Mapping[int, ethtool.RawRings] | None = None
+    features: Mapping[int, features.FeatureBits] | None = None
+    channels: Mapping[int, channels.RawChannels] | None = None
+    rings: Mapping[int, rings.RawRings] | None = None
     private_flags: Mapping[int, Mapping[str, bool]] | None = None
     devices: Mapping[int, netdev.Device] | None = None
     queues: Mapping[int, list[netdev.Queue]] | None = None
@@ -106,11 +106,11 @@ def _ethtool(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
     def each(
         what: str, dump: Callable[[wire.Socket], Mapping[int, T]], one: Callable[[int], T | None]
     ) -> Mapping[int, T] | None:
-        """A dump; where one sick device ends it (ENODEV while suspended), link by link."""
+        """A dump; where the kernel is too old, or one sick device ends it (ENODEV while suspended), link by link."""
         try:
             return dump(generic)
         except UnsupportedError:
-            return None
+            pass  # before 5.7: by ioctl
         except KernelError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
                 return None
@@ -127,10 +127,14 @@ def _ethtool(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
                     found[link.ifindex] = value
         return found
 
-    seen.features = each("features", ethtool.features, lambda index: ethtool.features_of(index, generic))
-    seen.channels = each("channels", ethtool.channels, lambda index: ethtool.channels_of(index, generic))
-    seen.rings = each("rings", ethtool.rings, lambda index: ethtool.rings_of(index, generic))
-    seen.private_flags = asking.ask("private flags", lambda: ethtool.private_flags(generic))
+    seen.features = each("features", features.features, lambda index: features.features_of(index, generic))
+    seen.channels = each("channels", channels.channels, lambda index: channels.channels_of(index, generic))
+    seen.rings = each("rings", rings.rings, lambda index: rings.rings_of(index, generic))
+    seen.private_flags = each(
+        "private flags",
+        private_flags.private_flags,
+        lambda index: private_flags.private_flags_of(index, generic),
+    )
 
 
 def _netdev(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:

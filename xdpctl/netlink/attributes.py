@@ -28,6 +28,21 @@ def attr(number: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(4 + len(value), number) + value + b"\0" * (-len(value) % 4)
 
 
+def attr_flag(number: int) -> bytes:
+    """An attribute that says yes by being there."""
+    return attr(number, b"")
+
+
+def attr_u8(number: int, value: int) -> bytes:
+    """An attribute holding a __u8."""
+    return attr(number, struct.pack("=B", value))
+
+
+def attr_uint(number: int, value: int) -> bytes:
+    """An attribute holding generic netlink's ``uint``: 4 bytes where they do, else 8 (nla_put_uint())."""
+    return attr(number, struct.pack("=I" if value < 1 << 32 else "=Q", value))
+
+
 def attr_u32(number: int, value: int) -> bytes:
     """An attribute holding a __u32."""
     return attr(number, struct.pack("=I", value))
@@ -49,9 +64,12 @@ def attr_nest(number: int, *inner: bytes) -> bytes:
 
 
 class Kind:
-    """How an attribute's bytes are read: `size` and `unpack` for fixed ones, `decode` for the rest."""
+    """How an attribute's bytes are read: `size` and `unpack` for fixed ones, `decode` for the rest.
 
-    __slots__ = ("decode", "size", "unpack")
+    `table` names what is inside a nest.
+    """
+
+    __slots__ = ("decode", "size", "table", "unpack")
 
     def __init__(
         self,
@@ -59,10 +77,12 @@ class Kind:
         size: int = 0,
         unpack: Callable[[bytes, int], tuple[Any, ...]] | None = None,
         decode: Callable[[bytes, int, int], Any] | None = None,
+        table: Mapping[int, tuple[str, Kind]] | None = None,
     ) -> None:
         self.size = size
         self.unpack = unpack
         self.decode = decode
+        self.table = table
 
 
 def _fixed(code: str) -> Kind:
@@ -112,7 +132,7 @@ def record(layout: str) -> Kind:
 
 def nest(table: Mapping[int, tuple[str, Kind]]) -> Kind:
     """Attributes inside an attribute, decoded to a dict by another table."""
-    return Kind(decode=lambda data, start, end: attributes(data, start, end, table))
+    return Kind(decode=lambda data, start, end: attributes(data, start, end, table), table=table)
 
 
 def nests(number: int, kind: Kind) -> Kind:
@@ -142,6 +162,22 @@ def value_of(kind: Kind, data: bytes, start: int, end: int) -> Any:
 def malformed(what: str) -> NetlinkError:
     """The error for bytes that the kernel should never send."""
     return NetlinkError(f"malformed netlink answer: {what}", errno=errno_module.EBADMSG)
+
+
+def name_at(
+    data: bytes, start: int, end: int, offset: int, table: Mapping[int, tuple[str, Kind]]
+) -> str | None:
+    """Name of the attribute that begins at, or holds, `offset`: ``wanted.bits``; None for one not in the table."""
+    for number, at, stop in walk(data, start, end):
+        if at - 4 <= offset < stop:
+            name, kind = table.get(number, (None, None))
+            if name is None:
+                return None
+            inner = None
+            if offset >= at and kind is not None and kind.table is not None:
+                inner = name_at(data, at, stop, offset, kind.table)
+            return f"{name}.{inner}" if inner else name
+    return None
 
 
 def walk(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:

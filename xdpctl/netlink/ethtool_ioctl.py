@@ -43,7 +43,7 @@ def driver_info(name: str, sock: socket.socket | None = None) -> DriverInfo:
         NetlinkError: EOPNOTSUPP: the driver does not say; ENODEV: no such interface.
     """
     buffer = array.array("B", struct.pack("=I", ETHTOOL_GDRVINFO) + bytes(192))
-    _ioctl(name, buffer, "driver information", sock)
+    ioctl(name, buffer, "reading the driver information", sock)
     raw = buffer.tobytes()
     words = [os.fsdecode(raw[at : at + 32].split(b"\0")[0]) for at in (4, 36, 68, 100)]
     return DriverInfo(*words)
@@ -56,7 +56,7 @@ def statistics(name: str, sock: socket.socket | None = None) -> dict[str, int]:
         NetlinkError: EOPNOTSUPP: the driver keeps none; ENODEV: no such interface.
     """
     buffer = array.array("B", struct.pack("=IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
-    _ioctl(name, buffer, "statistics", sock)
+    ioctl(name, buffer, "reading the statistics", sock)
     _command, _reserved, mask, count = struct.unpack("=IIQI", buffer.tobytes())
     if not mask or not count:
         return {}
@@ -67,9 +67,9 @@ def statistics(name: str, sock: socket.socket | None = None) -> dict[str, int]:
     room = count + 256
     strings = array.array("B", struct.pack("=III", ETHTOOL_GSTRINGS, ETH_SS_STATS, count))
     strings.frombytes(bytes(room * ETH_GSTRING_LEN))
-    _ioctl(name, strings, "names of statistics", sock)
+    ioctl(name, strings, "reading the names of statistics", sock)
     values = array.array("B", struct.pack("=II", ETHTOOL_GSTATS, count) + bytes(room * 8))
-    _ioctl(name, values, "statistics", sock)
+    ioctl(name, values, "reading the statistics", sock)
     raw_names, raw_values = strings.tobytes(), values.tobytes()
     agreed = min(count, struct.unpack_from("=I", raw_names, 8)[0], struct.unpack_from("=I", raw_values, 4)[0])
     found: dict[str, int] = {}
@@ -80,7 +80,12 @@ def statistics(name: str, sock: socket.socket | None = None) -> dict[str, int]:
     return found
 
 
-def _ioctl(name: str, buffer: array.array[int], what: str, sock: socket.socket | None) -> None:
+def ioctl(name: str, buffer: array.array[int], what: str, sock: socket.socket | None = None) -> None:
+    """One SIOCETHTOOL call on a buffer that begins with its command.
+
+    Raises:
+        NetlinkError: refused; `what` is what was done, in words.
+    """
     address, _length = buffer.buffer_info()
     request = struct.pack("16sP16x", os.fsencode(name)[:15], address)  # struct ifreq
     opened = sock
@@ -88,9 +93,7 @@ def _ioctl(name: str, buffer: array.array[int], what: str, sock: socket.socket |
         opened = sock or control_socket()
         fcntl.ioctl(opened, SIOCETHTOOL, request)
     except OSError as error:
-        raise NetlinkError(
-            f"reading the {what} of {name}: {errno_text(error.errno or 0)}", errno=error.errno
-        ) from error
+        raise NetlinkError(f"{what} of {name}: {errno_text(error.errno or 0)}", errno=error.errno) from error
     finally:
         if sock is None and opened is not None:
             opened.close()

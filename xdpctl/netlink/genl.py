@@ -12,7 +12,9 @@ from xdpctl.netlink import wire
 from xdpctl.netlink.attributes import U16, attr_text, attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from xdpctl.netlink.attributes import Kind
 
 GENL_ID_CTRL = 0x10
 CTRL_CMD_GETFAMILY = 3
@@ -92,9 +94,23 @@ def dump(
 
 
 def request(
-    opened: wire.Socket | None, family: str, command: int, attrs: bytes, what: str
+    opened: wire.Socket | None,
+    family: str,
+    command: int,
+    attrs: bytes,
+    what: str,
+    *,
+    names: Mapping[int, tuple[str, Kind]] | None = None,
 ) -> wire.Payload | None:
     """One object, or one change; the payload starts at the attributes.
+
+    Args:
+        opened: a NETLINK_GENERIC socket to use.
+        family: its name.
+        command: the family's.
+        attrs: the encoded attributes.
+        what: the operation in words, for the error.
+        names: table of `attrs`, so that a refusal names the one that it is about.
 
     Raises:
         UnsupportedError: this kernel has no such family.
@@ -102,7 +118,7 @@ def request(
     """
     with genl_socket(opened) as sock:
         payload = struct.pack("=BBH", command, 1, 0) + attrs
-        answer = sock.request(family_id(sock, family), payload, what=what)
+        answer = sock.request(family_id(sock, family), payload, what=what, names=names, fixed=GENL_HDRLEN)
     if answer is None:
         return None
     data, start, end = answer

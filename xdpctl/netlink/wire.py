@@ -10,15 +10,18 @@ import contextlib
 import errno as errno_module
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.errors import NetlinkError, errno_text
-from xdpctl.netlink.attributes import BYTE_ORDER, TEXT, attributes, malformed
+from xdpctl.netlink.attributes import BYTE_ORDER, TEXT, U32, attributes, malformed, name_at
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from xdpctl.netlink.attributes import Kind
 
 NETLINK_ROUTE = 0
 NETLINK_GENERIC = 16
@@ -32,7 +35,7 @@ NLM_F_ACK_TLVS = 0x200
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NLMSG_OVERRUN = 4
-NLMSGERR_ATTR_MSG = 1
+NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS, NLMSGERR_ATTR_MISS_TYPE = 1, 2, 5
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
@@ -52,14 +55,38 @@ Payload = tuple[bytes, int, int]
 """One message's payload: the datagram it lies in, and where it starts and ends there."""
 
 
-_ERROR_ATTRIBUTES = {NLMSGERR_ATTR_MSG: ("msg", TEXT)}
+_ERROR_ATTRIBUTES = {
+    NLMSGERR_ATTR_MSG: ("msg", TEXT),
+    NLMSGERR_ATTR_OFFS: ("offset", U32),
+    NLMSGERR_ATTR_MISS_TYPE: ("missing", U32),
+}
 
 
-def _extack(data: bytes, start: int, end: int) -> str | None:
+class _Asked(NamedTuple):
+    """A request as sent, to find in it what its refusal points at."""
+
+    payload: bytes
+    names: Mapping[int, tuple[str, Kind]]
+    fixed: int
+    """Bytes of the family's own header, before the attributes."""
+
+    def attribute(self, told: Mapping[str, int]) -> str | None:
+        """Name of the attribute that the extack means (its offset counts from the netlink header)."""
+        if "missing" in told:
+            return self.names.get(told["missing"], (None,))[0]
+        if "offset" not in told:
+            return None
+        with contextlib.suppress(NetlinkError):
+            at = told["offset"] - _HEADER.size
+            return name_at(self.payload, self.fixed, len(self.payload), at, self.names)
+        return None
+
+
+def _extack(data: bytes, start: int, end: int) -> dict[str, Any]:
     try:
-        return attributes(data, start, end, _ERROR_ATTRIBUTES).get("msg")
+        return attributes(data, start, end, _ERROR_ATTRIBUTES)
     except NetlinkError:
-        return None  # the errno is worth more than a complaint about its explanation
+        return {}  # the errno is worth more than a complaint about its explanation
 
 
 class Socket:
@@ -83,6 +110,7 @@ class Socket:
         except OSError as error:
             raise NetlinkError(f"can't open a netlink socket: {error.strerror}", errno=error.errno) from error
         self._sequence = 0
+        self._asked: _Asked | None = None
         self.family = family
         self.warning: str | None = None
         """The extack of the last request that succeeded, if it had one."""
@@ -117,7 +145,14 @@ class Socket:
         self._socket.close()
 
     def request(
-        self, message: int, payload: bytes = b"", *, flags: int = 0, what: str = "netlink request"
+        self,
+        message: int,
+        payload: bytes = b"",
+        *,
+        flags: int = 0,
+        what: str = "netlink request",
+        names: Mapping[int, tuple[str, Kind]] | None = None,
+        fixed: int = 0,
     ) -> Payload | None:
         """Ask for one object, or for one change, and wait for the answer.
 
@@ -126,6 +161,8 @@ class Socket:
             payload: the family's own header and the attributes.
             flags: more NLM_F_*.
             what: the operation in words, for the error.
+            names: table of the request's attributes, so that a refusal names the one that it is about.
+            fixed: bytes of the family's own header at the start of the payload.
 
         Returns:
             The answer's payload, None when the kernel only acknowledged.
@@ -135,6 +172,7 @@ class Socket:
         """
         sequence = self._send(message, NLM_F_REQUEST | NLM_F_ACK | flags, payload, what)
         self.warning = None
+        self._asked = None if names is None else _Asked(payload, names, fixed)
         answer: Payload | None = None
         done = False
         while not done:
@@ -152,6 +190,7 @@ class Socket:
         Raises:
             NetlinkError: the kernel refused (errno, extack), or did not answer.
         """
+        self._asked = None
         for _attempt in range(_RETRIES):
             sequence = self._send(message, NLM_F_REQUEST | NLM_F_DUMP, payload, what)
             found: list[Payload] = []
@@ -221,7 +260,7 @@ class Socket:
                 return  # before 4.15 a dump may end without a status
             raise malformed("an error message without an errno")
         code = -_unpack_errno(data, start)[0]
-        text = None
+        told: dict[str, Any] = {}
         if flags & NLM_F_ACK_TLVS:
             more = start + 4
             if kind == NLMSG_ERROR:
@@ -230,7 +269,12 @@ class Socket:
                     not flags & NLM_F_CAPPED and end - start >= 8
                 ):  # the whole request is repeated before the extack
                     more = start + 4 + ((int.from_bytes(data[start + 4 : start + 8], BYTE_ORDER) + 3) & ~3)
-            text = _extack(data, more, end)
+            told = _extack(data, more, end)
+        text = told.get("msg")
         if code:
-            raise NetlinkError(f"{what}: {text or errno_text(code)}", errno=code, extack=text)
+            attribute = self._asked.attribute(told) if self._asked is not None else None
+            about = f" (about {attribute})" if attribute else ""
+            raise NetlinkError(
+                f"{what}: {text or errno_text(code)}{about}", errno=code, extack=text, attribute=attribute
+            )
         self.warning = text or self.warning

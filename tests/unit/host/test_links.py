@@ -8,9 +8,11 @@ from xdpctl.host import links
 from xdpctl.host.links import Assembler
 from xdpctl.host.model import BpfProgram, Channels, Feature, Peer, TcHook
 from xdpctl.host.namespace import Observed
-from xdpctl.netlink.ethtool import FeatureBits, RawChannels, RawRings
+from xdpctl.netlink.channels import RawChannels
+from xdpctl.netlink.features import FeatureBits
 from xdpctl.netlink.netdev import Device, Queue
 from xdpctl.netlink.netns import NetnsRef
+from xdpctl.netlink.rings import RawRings
 from xdpctl.netlink.rtnl import RawLink
 from xdpctl.netlink.tc import RawQdisc
 

@@ -10,7 +10,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xdpctl.errors import NetlinkError
-from xdpctl.netlink import attributes, ethtool, netdev, rtnl, tc
+from xdpctl.netlink import (
+    attributes,
+    channels,
+    coalesce,
+    ethtool,
+    features,
+    linkstate,
+    netdev,
+    pause,
+    private_flags,
+    rings,
+    rtnl,
+    standard_stats,
+    tc,
+)
 from xdpctl.netlink.attributes import (
     TEXT,
     U8,
@@ -30,11 +44,14 @@ TABLES = [
     rtnl._NSID,
     tc._QDISC,
     tc._FILTER_BPF,
-    ethtool._FEATURES,
-    ethtool._CHANNELS,
-    ethtool._RINGS,
-    ethtool._LINKINFO,
-    ethtool._PRIVFLAGS,
+    features._FEATURES,
+    channels._CHANNELS,
+    rings._RINGS,
+    linkstate._LINKINFO,
+    linkstate._LINKSTATE,
+    coalesce._COALESCE,
+    pause._PAUSE,
+    private_flags._PRIVFLAGS,
     ethtool._STRSET,
     netdev._DEVICE,
     netdev._QUEUE,
@@ -47,8 +64,9 @@ DECODERS = [
     rtnl.decode_link,
     tc.decode_qdisc,
     lambda data, start, end: tc.decode_filter(data, start, end, "ingress"),
-    ethtool._leading_header,
-    lambda data, start, end: ethtool._feature_bits(data[start:end]),
+    ethtool.leading_header,
+    standard_stats._group,
+    lambda data, start, end: features._feature_bits(data[start:end]),
 ]
 
 LINK = (
@@ -157,7 +175,22 @@ def test_compact_bitsets_of_several_words_become_integers(active, hardware):
         return attr_u32(2, 96) + attr(4, struct.pack("=3I", *words))
 
     raw = attr_nest(2, bitset(hardware)) + attr_nest(4, bitset(active))
-    found = ethtool._feature_bits(raw)
-    assert found == ethtool.FeatureBits(
+    found = features._feature_bits(raw)
+    assert found == features.FeatureBits(
         hw=sum(1 << bit for bit in hardware), wanted=0, active=sum(1 << bit for bit in active), nochange=0
     )
+
+
+def test_what_the_kernel_points_at_is_named_down_into_nests():
+    raw = attr_u32(1, 5) + attr_nest(2, attr_text(3, "x"), attr_u32(4, 7)) + attr_u32(9, 1)
+    table = {1: ("one", U32), 2: ("two", nest({3: ("three", TEXT), 4: ("four", U32)}))}
+    place = {number: at - 4 for number, at, _stop in attributes.walk(raw, 0, len(raw))}
+
+    def named(offset):
+        return attributes.name_at(raw, 0, len(raw), offset, table)
+
+    assert named(place[1]) == "one"
+    assert named(place[2]) == "two"
+    assert [named(place[2] + 4), named(place[2] + 4 + 8)] == ["two.three", "two.four"]
+    assert named(place[9]) is None
+    assert named(len(raw)) is None
