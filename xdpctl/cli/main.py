@@ -22,8 +22,10 @@ COMMANDS = {
     "explain": "xdpctl.cli.explain",
     "inspect": "xdpctl.cli.inspect",
     "lab": "xdpctl.cli.lab",
+    "schema": "xdpctl.cli.schema",
     "snapshot": "xdpctl.cli.snapshot",
     "status": "xdpctl.cli.status",
+    "validate": "xdpctl.cli.validate",
 }
 """Command name -> module with an `app`; a module is imported only when its command is asked for."""
 

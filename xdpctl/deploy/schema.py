@@ -1,0 +1,371 @@
+"""The shape of a deployment's TOML, told once: pydantic checks it, `xdpctl schema` prints it as JSON Schema.
+
+Imported only where a file is read: pydantic costs 100 ms.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from xdpctl.errors import near
+
+DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|min|m|h)?$"
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}
+
+SafeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
+"""What may become part of a pin's path."""
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[^\s/:*?\[]{1,15}$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,64}$")]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Count = Annotated[int, Field(ge=0, lt=1 << 32)]
+Value = bool | int | float | str | list[Any] | dict[str, Any]
+
+
+class Table(BaseModel):
+    """A table that takes the keys it knows and no others."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+
+
+class DeploymentTable(Table):
+    """What the deployment is called; said once."""
+
+    name: SafeName = Field(description="Its name: of its pins, its history, and of `xdpctl destroy NAME`.")
+    adopt: bool = Field(
+        False, description="Take over programs that somebody else attached where ours are to be."
+    )
+    description: str | None = Field(None, description="For people.")
+
+
+class MapTable(Table):
+    """One map of a program."""
+
+    max_entries: Annotated[int, Field(ge=1, lt=1 << 32)] | None = Field(
+        None, description="Room, in place of what the object says."
+    )
+    entries: dict[str, Value] | list[EntryTable | int | str] | None = Field(
+        None,
+        description="What it holds: KEY = VALUE, [{key = ..., value = ...}], or [KEY, ...] where the program itself"
+        " writes the values.",
+    )
+    entries_from: Text | None = Field(
+        None, description="A CSV file of keys and values, relative to this file."
+    )
+    on_schema_change: Literal["fail", "reuse", "copy", "recreate"] = Field(
+        "fail", description="What becomes of its elements when a new version changes its key or value."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MapTable:
+        if self.entries is not None and self.entries_from is not None:
+            raise ValueError("entries and entries_from: give one of them")
+        return self
+
+
+class EntryTable(Table):
+    """One element of a map."""
+
+    key: Value
+    value: Value | None = None
+
+
+class ProgramTable(Table):
+    """What to load."""
+
+    name: SafeName = Field(description="What attachments call it.")
+    source: Text | None = Field(None, description="C source, compiled when needed; relative to this file.")
+    object: Text | None = Field(None, description="BPF object, or builtin:NAME; relative to this file.")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = Field(
+        None, description="What the object's bytes must have as their SHA-256."
+    )
+    function: Identifier | None = Field(
+        None, description="C function, where the object has several programs."
+    )
+    type: Literal["xdp", "tc"] | None = Field(
+        None, description="What it is, where its section name tells nothing."
+    )
+    globals: dict[Identifier, Value] = Field(
+        default_factory=dict, description="Global variables, set before load."
+    )
+    maps: dict[Identifier, MapTable] = Field(default_factory=dict, description="Its maps, by name.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ProgramTable:
+        if (self.source is None) == (self.object is None):
+            raise ValueError("source or object: give exactly one of them")
+        if self.sha256 is not None and self.object is None:
+            raise ValueError("sha256 is for an object: what a source becomes depends on the compiler")
+        return self
+
+
+class RingsTable(Table):
+    """Ring sizes, as ethtool -G sets them."""
+
+    rx: Count | None = None
+    tx: Count | None = None
+    rx_mini: Count | None = Field(None, alias="rx-mini")
+    rx_jumbo: Count | None = Field(None, alias="rx-jumbo")
+    rx_buf_len: Count | None = Field(None, alias="rx-buf-len")
+    tcp_data_split: Literal["on", "off", "auto"] | None = Field(None, alias="tcp-data-split")
+    hds_thresh: Count | None = Field(None, alias="hds-thresh")
+    cqe_size: Count | None = Field(None, alias="cqe-size")
+    rx_push: bool | None = Field(None, alias="rx-push")
+    tx_push: bool | None = Field(None, alias="tx-push")
+    tx_push_buf_len: Count | None = Field(None, alias="tx-push-buf-len")
+
+
+class ChannelsTable(Table):
+    """Queues, as ethtool -L sets them."""
+
+    rx: Count | None = None
+    tx: Count | None = None
+    other: Count | None = None
+    combined: Count | None = None
+
+
+class PauseTable(Table):
+    """Flow control, as ethtool -A sets it."""
+
+    autoneg: bool | None = None
+    rx: bool | None = None
+    tx: bool | None = None
+
+
+class NapiTable(Table):
+    """Settings of all NAPIs of the device."""
+
+    threaded: bool | None = None
+    defer_hard_irqs: Count | None = Field(None, alias="defer-hard-irqs")
+    gro_flush_timeout: int | None = Field(None, ge=0, alias="gro-flush-timeout")
+    irq_suspend_timeout: int | None = Field(None, ge=0, alias="irq-suspend-timeout")
+
+
+class AttachTable(Table):
+    """One program on one hook of the interface."""
+
+    program: SafeName = Field(description="Name of a [[program]].")
+    hook: Literal["xdp", "ingress", "egress"] = "xdp"
+    mode: Literal["native", "generic", "offload", "auto"] | None = Field(
+        None, description="Of XDP; native unless said otherwise."
+    )
+    via: Literal["link", "netlink", "tcx", "clsact"] | None = Field(
+        None, description="How; by default what the kernel has best."
+    )
+    order: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Among the programs of a TC hook: lower runs first."
+    )
+    function: Identifier | None = Field(
+        None, description="C function, where the program's default is not meant."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> AttachTable:
+        if self.hook != "xdp" and self.mode is not None:
+            raise ValueError(f"mode = {self.mode!r} is for XDP; {self.hook} has none")
+        if self.via is not None and (self.hook == "xdp") != (self.via in ("link", "netlink")):
+            raise ValueError(f"via = {self.via!r} does not go with hook = {self.hook!r}")
+        return self
+
+
+class InterfaceTable(Table):
+    """Which interfaces, how they are set, and what is attached to them."""
+
+    name: InterfaceName | None = Field(None, description="One interface by name; it must be there, or come.")
+    match: Pattern | list[Pattern] | None = Field(
+        None, description="Every interface whose name fits this glob, be it none."
+    )
+    driver: Text | None = Field(None, description="Only those of this driver.")
+    netns: Text | None = Field(None, description="Network namespace, by name or glob; else the caller's.")
+    wait: Duration | Annotated[float, Field(ge=0, le=86400)] | None = Field(
+        None, description='How long a named interface may take to appear: "30s".'
+    )
+    up: bool | None = None
+    mtu: Annotated[int, Field(ge=68, le=65535)] | None = None
+    features: dict[Text, bool] = Field(
+        default_factory=dict, description="By ethtool's names: gro, rx-gro-hw, ..."
+    )
+    rings: RingsTable | None = None
+    channels: ChannelsTable | None = None
+    coalesce: dict[Text, bool | int | str] = Field(
+        default_factory=dict, description="By ethtool's names: rx-usecs, adaptive-rx, ..."
+    )
+    pause: PauseTable | None = None
+    private_flags: dict[Text, bool] = Field(default_factory=dict)
+    napi: NapiTable | None = None
+    attach: list[AttachTable] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _named(self) -> InterfaceTable:
+        if self.name is None and self.match is None and self.driver is None:
+            raise ValueError("name, match or driver: say which interfaces are meant")
+        if self.name is not None and self.match is not None:
+            raise ValueError("name and match: give one of them")
+        if self.wait is not None and self.name is None:
+            raise ValueError("wait is for an interface with a name")
+        return self
+
+
+class RedirectTable(Table):
+    """A promise that doctor checks: frames that arrive here reach there."""
+
+    from_: Pattern = Field(alias="from", description="Interface whose program redirects; a glob is fine.")
+    to: InterfaceName = Field(description="Interface that they leave through.")
+    netns: Text | None = Field(None, description="Network namespace of both.")
+    ensure: bool = Field(False, description="May set what it needs, such as GRO of a veth's peer.")
+
+
+class File(Table):
+    """One TOML file of a deployment; several make one."""
+
+    include: list[Text] = Field(default_factory=list, description="Other files, relative to this one; globs.")
+    vars: dict[Identifier, bool | int | float | str] = Field(
+        default_factory=dict, description="Values of ${NAME}; --var overrides them."
+    )
+    deployment: DeploymentTable | None = None
+    program: list[ProgramTable] = Field(default_factory=list)
+    interface: list[InterfaceTable] = Field(default_factory=list)
+    redirect: list[RedirectTable] = Field(default_factory=list)
+
+
+MapTable.model_rebuild()
+ProgramTable.model_rebuild()
+File.model_rebuild()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a deployment's file (draft 2020-12)."""
+    made = File.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "xdpctl deployment",
+        **{key: value for key, value in made.items() if key != "title"},
+    }
+
+
+def seconds(text: str | float | None) -> float:
+    """Seconds of ``30s``, ``2min``, ``0.5``."""
+    if text is None or isinstance(text, (int, float)):
+        return float(text or 0)
+    found = re.fullmatch(r"([0-9.]+)(ms|s|min|m|h)?", text)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+def check(
+    document: dict[str, Any],
+) -> tuple[File | None, list[tuple[tuple[str | int, ...], str, str | None]]]:
+    """The file's content, or everything that is wrong with it as (path, message, hint)."""
+    try:
+        return File.model_validate(document), []
+    except ValidationError as error:
+        told = []
+        for one in error.errors(include_url=False):
+            path = _real_path(document, one["loc"])
+            told.append((path, *_in_words(one, path)))
+        return None, list(dict.fromkeys(told))
+
+
+def _real_path(document: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The path into the document: pydantic's also names the arms of unions."""
+    path: list[str | int] = []
+    at: Any = document
+    for place, step in enumerate(loc):
+        if (isinstance(at, dict) and step in at) or (
+            isinstance(at, list) and isinstance(step, int) and step < len(at)
+        ):
+            at = at[step]  # type: ignore[index]  # an int where it is a list
+            path.append(step)
+        elif place == len(loc) - 1 and isinstance(at, dict) and _is_key(step):
+            path.append(step)  # a key that is missing
+    return tuple(path)
+
+
+def _is_key(step: str | int) -> bool:
+    return isinstance(step, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", step) is not None
+
+
+_TYPES = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "an array",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def _in_words(error: Any, path: tuple[str | int, ...]) -> tuple[str, str | None]:
+    """One of pydantic's errors as (message, hint)."""
+    kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
+    if kind == "extra_forbidden":
+        known = known_keys(path[:-1])
+        close = near(str(path[-1]), known)
+        if close:
+            return "unknown key", f"did you mean {' or '.join(close)}?"
+        return "unknown key", f"known are {', '.join(sorted(known))}" if known else None
+    if kind == "missing":
+        return "missing", None
+    if kind == "value_error":
+        return str(context.get("error", error["msg"])), None
+    shown = (
+        repr(given)
+        if not isinstance(given, (dict, list))
+        else f"a {'table' if isinstance(given, dict) else 'list'}"
+    )
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    if kind == "literal_error":
+        return f"{shown} is not allowed", f"one of {context['expected'].replace(' or ', ', ')}"
+    if kind in _TYPES:
+        return f"{shown} is not {_TYPES[kind]}", None
+    if kind == "string_pattern_mismatch":
+        pattern = context["pattern"]
+        return f"{shown} is not allowed", _PATTERNS.get(pattern, f"it must match {pattern}")
+    limits = {
+        "greater_than_equal": ("ge", "at least"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "below"),
+    }
+    if kind in limits:
+        name, word = limits[kind]
+        return f"{shown} is out of range", f"{word} {context[name]}"
+    return f"{shown}: {error['msg']}", None
+
+
+_PATTERNS = {
+    r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$": "letters, digits, _ and -, at most 64: it becomes part of a pin's path",
+    r"^[A-Za-z_][A-Za-z0-9_]{0,127}$": "a C name",
+    r"^[^\s/:*?\[]{1,15}$": "an interface name of at most 15 characters; globs go into match",
+    r"^[0-9a-fA-F]{64}$": "64 hexadecimal digits",
+    DURATION: 'a duration such as "30s" or "2min"',
+}
+
+
+def known_keys(path: tuple[str | int, ...]) -> list[str]:
+    """Keys that a table at this path takes."""
+    model: type[BaseModel] | None = File
+    for step in path:
+        if isinstance(step, int) or model is None:
+            continue
+        found = next((one for name, one in model.model_fields.items() if step in (name, one.alias)), None)
+        model = _model_in(found.annotation) if found is not None else model
+    return [one.alias or name for name, one in model.model_fields.items()] if model is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None
