@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MANY, SMALL = 32, 256 << 10
+"""How many objects are remembered, and of how many bytes at most."""
+
+
 class _Layout(NamedTuple):
     """Where a kind of type holds references (linux/btf.h)."""
 
@@ -56,19 +60,31 @@ _LAYOUTS = {
 _FUNC, _FUNC_PROTO = 12, 13
 
 
-def check(path: Path) -> None:
+_good: set[bytes] = set()
+"""Objects that were found to be sound, so that one that is opened often is looked through once."""
+
+
+def check(path: Path, data: bytes) -> None:
     """Check the ``.BTF`` section of an ELF file of this machine's byte order, if it has one that can be found.
+
+    Args:
+        path: names the file.
+        data: its bytes.
 
     Raises:
         ObjectError: a type or a name refers to nowhere.
     """
+    if data in _good:
+        return
     try:
-        data = _section(path.read_bytes(), b".BTF")
+        btf = _section(data, b".BTF")
     except (struct.error, IndexError, ValueError, OverflowError):
         return  # libelf tells what is wrong
-    damage = None if data is None else damaged(data)
+    damage = None if btf is None else damaged(btf)
     if damage:
         raise ObjectError(f"{path} is damaged: its BTF has {damage}", hint="compile it anew")
+    if len(_good) < MANY and len(data) <= SMALL:
+        _good.add(data)
 
 
 def _section(elf: bytes, name: bytes) -> bytes | None:

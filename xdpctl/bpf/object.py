@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import pins
+from xdpctl.bpf.file import check_bytes, read_file
 from xdpctl.bpf.map import Map
 from xdpctl.bpf.program import Program
-from xdpctl.errors import ConfigError, NotFoundError, ObjectError
+from xdpctl.errors import ConfigError, NotFoundError
 from xdpctl.libbpf.library import CallError, lib
 from xdpctl.libbpf.log import capture
 from xdpctl.libbpf.memory import LazyBuffer
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-EM_BPF = 247
-LARGEST = 256 * 2**20
-"""Bytes of an object file that we are willing to read."""
 LOG_BYTES = 64 * 2**20
 """Room for one verifier log, untouched until the kernel writes to it. Kernels before 5.2 take 16 MiB at most."""
 
@@ -45,6 +42,7 @@ class Object:
         self.log = log
         self.loaded = False
         self._tried = False
+        self._data = b""
         self._pointer: int | None = pointer
         self._close = lib().bpf_object__close  # __del__ may run when modules are gone
         self._verifier_log = verifier_log  # libbpf holds its address until the object is closed
@@ -59,7 +57,14 @@ class Object:
         )
 
     @classmethod
-    def open(cls, path: Path | str, *, pin_root: Path | None = None, kconfig: str | None = None) -> Object:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        pin_root: Path | None = None,
+        kconfig: str | None = None,
+        data: bytes | None = None,
+    ) -> Object:
         """Read an object file; nothing reaches the kernel yet.
 
         Args:
@@ -67,6 +72,7 @@ class Object:
             pin_root: bpffs directory where maps marked LIBBPF_PIN_BY_NAME are pinned and found; None: they are not
                 pinned, whatever their mark says.
             kconfig: lines of CONFIG_X=y for ``__kconfig`` externs, before those of the running kernel.
+            data: the object's bytes, for one that is in memory; `path` only names it then.
 
         Raises:
             NotFoundError: there is no such file.
@@ -74,9 +80,14 @@ class Object:
             UnsupportedError: there is no usable libbpf.
         """
         path = Path(path)
-        check_file(path)
+        if data is None:
+            data = read_file(path)
+        else:
+            check_bytes(path, data)
         room = _log_room()
         opts = ObjectOpenOpts(
+            # as libbpf takes it from a file's name; it is in the names of .data, .rodata and .bss maps
+            object_name=os.fsencode(path.name.split(".", 1)[0] or "object"),
             # never NULL: libbpf would pin into /sys/fs/bpf
             pin_root_path=os.fsencode(pin_root or pins.root()),
             kernel_log_buf=room.address,
@@ -90,15 +101,16 @@ class Object:
         ):  # which first checks BTF itself; an older one crashes on references to nowhere
             from xdpctl.bpf import btf_check
 
-            btf_check.check(path)
+            btf_check.check(path, data)
         with capture() as lines:
             try:
-                pointer = lib().bpf_object__open_file(os.fsencode(path), opts)
+                pointer = lib().bpf_object__open_mem(data, len(data), opts)
             except CallError as why:
                 from xdpctl.bpf import refusal
 
                 raise refusal.open_failed(path, why, lines) from why
             made = cls(path, pointer, room, lines)
+            made._data = data
             if pin_root is None:
                 for one in made.maps.values():
                     if one.pin_path is not None:
@@ -203,63 +215,3 @@ def _each(function: str, pointer: int) -> list[int]:
         found.append(at)
         at = step(pointer, at)
     return found
-
-
-def check_file(path: Path) -> None:
-    """Look whether a file can be a BPF object at all, so that the commonest mistakes are told in our words.
-
-    Raises:
-        NotFoundError: there is no such file.
-        ObjectError: it can't be read, is no ELF file, of another machine, or not relocatable.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
-        raise NotFoundError("file", str(path), known=_objects_beside(path)) from None
-    except IsADirectoryError:
-        raise ObjectError(f"{path} is a directory, not a BPF object") from None
-    except OSError as why:
-        raise ObjectError(f"{path} can't be read: {why.strerror}") from why
-    if head[:4] != b"\x7fELF":
-        is_c = path.suffix in {".c", ".h"}
-        raise ObjectError(
-            f"{path} is not an ELF file" + (", but C source" if is_c else " (empty)" if not head else ""),
-            hint=f"xdpctl build {path}" if is_c else None,
-        )
-    if len(head) < 64:
-        raise ObjectError(f"{path} is a truncated ELF file: {len(head)} bytes")
-    if size > LARGEST:
-        raise ObjectError(f"{path} has {size} bytes; BPF objects of more than {LARGEST} are not read")
-    order = ">" if head[5] == 2 else "<"
-    kind, machine = struct.unpack_from(order + "HH", head, 16)
-    if machine != EM_BPF or head[4] != 2:
-        raise ObjectError(
-            f"{path} is an ELF file for machine {_MACHINES.get(machine, machine)}, not for BPF",
-            hint="compile it with clang -target bpf, or xdpctl build",
-        )
-    if (order == ">") != (struct.pack("=H", 1) == b"\x00\x01"):
-        endian = "big" if order == ">" else "little"
-        raise ObjectError(
-            f"{path} is {endian}-endian, this machine is not", hint="clang -target bpf builds for here"
-        )
-    if kind != 1:
-        raise ObjectError(f"{path} is not a relocatable object (ET_REL), but ELF type {kind}")
-
-
-_MACHINES = {
-    0: "none (an old clang's BPF?)",
-    3: "x86",
-    40: "ARM",
-    62: "x86-64",
-    183: "AArch64",
-    243: "RISC-V",
-}
-
-
-def _objects_beside(path: Path) -> list[str]:
-    try:
-        return [str(one) for one in path.parent.iterdir() if one.suffix == ".o"]
-    except OSError:
-        return []

@@ -74,7 +74,7 @@ def test_no_bytes_make_it_raise(data):
 def test_no_file_makes_it_raise_anything_but_our_error(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.o"
     path.write_bytes(b"\x7fELF" + data)
-    btf_check.check(path)
+    btf_check.check(path, path.read_bytes())
 
 
 def elf(content):
@@ -94,9 +94,9 @@ def elf(content):
 
 def test_a_damaged_file_is_told_with_the_reference(tmp_path):
     (tmp_path / "good.o").write_bytes(elf(btf(*GOOD["struct"])))
-    btf_check.check(tmp_path / "good.o")
+    btf_check.check(tmp_path / "good.o", (tmp_path / "good.o").read_bytes())
     (tmp_path / "bad.o").write_bytes(elf(btf(*BAD["pointer"])))
     with pytest.raises(
         ObjectError, match=r"bad\.o is damaged: its BTF has type 1 that refers to type 9; there are 1"
     ):
-        btf_check.check(tmp_path / "bad.o")
+        btf_check.check(tmp_path / "bad.o", (tmp_path / "bad.o").read_bytes())

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpctl.bpf.object import Object, check_file
+from xdpctl.bpf.file import read_file
+from xdpctl.bpf.object import Object
 from xdpctl.errors import NotFoundError, ObjectError, XdpctlError
 
 
@@ -39,7 +40,7 @@ def elf(machine=247, kind=1, bits=2, order=1):
 def test_a_wrong_file_is_told_by_what_it_is(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ObjectError) as caught:
-        check_file(tmp_path / name)
+        read_file(tmp_path / name)
     assert says in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
 
@@ -47,20 +48,20 @@ def test_a_wrong_file_is_told_by_what_it_is(tmp_path, name, content, says):
 def test_c_source_hints_at_the_build(tmp_path):
     (tmp_path / "x.bpf.c").write_text("int x;")
     with pytest.raises(ObjectError) as caught:
-        check_file(tmp_path / "x.bpf.c")
+        read_file(tmp_path / "x.bpf.c")
     assert caught.value.hint == f"xdpctl build {tmp_path / 'x.bpf.c'}"
 
 
 def test_a_missing_file_suggests_objects_beside_it(tmp_path):
     (tmp_path / "count.bpf.o").write_bytes(elf())
     with pytest.raises(NotFoundError) as caught:
-        check_file(tmp_path / "cuont.bpf.o")
+        read_file(tmp_path / "cuont.bpf.o")
     assert "count.bpf.o" in caught.value.hint
 
 
 def test_a_folder_is_told(tmp_path):
     with pytest.raises(ObjectError, match="is a directory"):
-        check_file(tmp_path)
+        read_file(tmp_path)
 
 
 def test_an_elf_header_alone_is_refused_by_libbpf_in_one_line(tmp_path):
