@@ -5,25 +5,32 @@ from __future__ import annotations
 import errno
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import NetlinkError, UnsupportedError
 from xdpctl.netlink import wire
-from xdpctl.netlink.attributes import U16, attr_text, attributes
+from xdpctl.netlink.attributes import TEXT, U16, U32, Kind, attr_text, attributes, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from xdpctl.netlink.attributes import Kind
-
 GENL_ID_CTRL = 0x10
 CTRL_CMD_GETFAMILY = 3
-CTRL_ATTR_FAMILY_ID = 1
 CTRL_ATTR_FAMILY_NAME = 2
 GENL_HDRLEN = 4
 
+
+def _groups_of(data: bytes, start: int, end: int) -> list[dict[str, Any]]:
+    """CTRL_ATTR_MCAST_GROUPS: an array whose elements are numbered by their place."""
+    return [attributes(data, at, stop, _GROUP) for _place, at, stop in walk(data, start, end)]
+
+
+_GROUP = {1: ("name", TEXT), 2: ("id", U32)}
+_FAMILY = {1: ("id", U16), 7: ("groups", Kind(decode=_groups_of))}
+
 _SINCE = {"ethtool": "Linux 5.6", "netdev": "Linux 6.3"}
 _ids: dict[str, int] = {}
+_groups: dict[tuple[str, str], int] = {}
 # family ids are the machine's, not a namespace's, and stay until a module is unloaded
 _absent: set[str] = set()
 # asked again, the kernel would run modprobe again each time (ctrl_getfamily); ours are never in modules
@@ -58,15 +65,36 @@ def family_id(sock: wire.Socket, name: str) -> int:
             if name in _SINCE:
                 _absent.add(name)
             raise _lacking(name) from error
-        found = None
+        told: dict[str, Any] = {}
         if answer is not None:
             data, start, end = answer
-            table = {CTRL_ATTR_FAMILY_ID: ("id", U16)}
-            found = attributes(data, start + GENL_HDRLEN, end, table).get("id")
-        if found is None:
+            told = attributes(data, start + GENL_HDRLEN, end, _FAMILY)
+        if "id" not in told:
             raise NetlinkError(f"the kernel gave no id for the netlink family {name}")
-        _ids[name] = found
+        _ids[name] = told["id"]
+        for group in told.get("groups", ()):
+            if "name" in group and "id" in group:
+                _groups[name, group["name"]] = group["id"]
     return _ids[name]
+
+
+def group_id(sock: wire.Socket, family: str, group: str) -> int:
+    """The number of a family's multicast group, to be joined with `wire.Socket.join`.
+
+    Raises:
+        UnsupportedError: this kernel has no such family, or the family no such group.
+        NetlinkError: the kernel refused otherwise.
+    """
+    family_id(sock, family)
+    found = _groups.get((family, group))
+    if found is None:
+        raise UnsupportedError(
+            f"notifications {group} of the netlink family {family}",
+            needs="a newer kernel",
+            has="one without them",
+            errno=errno.ENOENT,
+        )
+    return found
 
 
 def _lacking(name: str) -> UnsupportedError:

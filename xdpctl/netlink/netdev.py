@@ -6,10 +6,12 @@ Tables as in include/uapi/linux/netdev.h (Documentation/netlink/specs/netdev.yam
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xdpctl.errors import NetlinkError, PrivilegeError
 from xdpctl.netlink import genl
-from xdpctl.netlink.attributes import RAW, U32, UINT, Kind, attr_nest, attr_u32, attributes, nest
+from xdpctl.netlink.attributes import RAW, U32, UINT, Kind, attr_nest, attr_u32, attr_uint, attributes, nest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,8 @@ PAGE_POOL_GET = 5
 PAGE_POOL_STATS_GET = 9
 QUEUE_GET = 10
 NAPI_GET = 11
+QSTATS_GET = 12
+NAPI_SET = 14
 
 XDP_FEATURES = {
     1: "basic",
@@ -224,6 +228,73 @@ def napis(opened: wire.Socket | None = None) -> list[RawNapi]:
     ]
 
 
+THREADED = ("disabled", "enabled", "busy-poll")
+"""enum netdev_napi_threaded."""
+
+
+def set_napi(napi: int, values: Mapping[str, int], opened: wire.Socket | None = None) -> None:
+    """Change a NAPI's settings (napi-set, 6.13); what is not named stays.
+
+    Args:
+        napi: its id.
+        values: defer-hard-irqs, gro-flush-timeout (ns), irq-suspend-timeout (ns), threaded (`THREADED`, 6.17).
+        opened: a NETLINK_GENERIC socket to use.
+
+    Raises:
+        PrivilegeError: CAP_NET_ADMIN is missing.
+        UnsupportedError: before 6.3.
+        NetlinkError: refused, in the kernel's words; EOPNOTSUPP: before 6.13.
+    """
+    places = {name.removesuffix("_ns").replace("_", "-"): number for number, (name, _kind) in _NAPI.items()}
+    attrs = b"".join(
+        (attr_u32 if name == "defer-hard-irqs" else attr_uint)(places[name], value)
+        for name, value in values.items()
+    )
+    action = f"setting NAPI {napi}"
+    try:
+        genl.request(opened, FAMILY, NAPI_SET, attr_u32(2, napi) + attrs, action, names=_NAPI)
+    except NetlinkError as error:
+        if error.errno == errno.EPERM:
+            raise PrivilegeError(action, capability="CAP_NET_ADMIN", errno=error.errno) from error
+        raise
+
+
+QSTATS = (
+    *("rx-packets", "rx-bytes", "tx-packets", "tx-bytes", "rx-alloc-fail", "rx-hw-drops"),
+    *("rx-hw-drop-overruns", "rx-csum-complete", "rx-csum-unnecessary", "rx-csum-none", "rx-csum-bad"),
+    *("rx-hw-gro-packets", "rx-hw-gro-bytes", "rx-hw-gro-wire-packets", "rx-hw-gro-wire-bytes"),
+    *("rx-hw-drop-ratelimits", "tx-hw-drops", "tx-hw-drop-errors", "tx-csum-none", "tx-needs-csum"),
+    *("tx-hw-gso-packets", "tx-hw-gso-bytes", "tx-hw-gso-wire-packets", "tx-hw-gso-wire-bytes"),
+    *("tx-hw-drop-ratelimits", "tx-stop", "tx-wake"),
+)
+"""NETDEV_A_QSTATS_*, from number 8 on."""
+_QSTATS = {
+    1: ("ifindex", U32),
+    2: ("type", U32),
+    3: ("queue", U32),
+    **{number: (name, UINT) for number, name in enumerate(QSTATS, 8)},
+}
+
+
+def queue_stats(
+    opened: wire.Socket | None = None, *, ifindex: int | None = None
+) -> dict[int, dict[tuple[str, int], dict[str, int]]]:
+    """Counters of each queue (qstats-get, 6.12): ifindex -> (rx or tx, queue) -> counter by the specification's name.
+
+    Raises:
+        UnsupportedError: before 6.3.
+        NetlinkError: EOPNOTSUPP: before 6.12, or (with `ifindex`) a driver without them.
+    """
+    asked = (b"" if ifindex is None else attr_u32(1, ifindex)) + attr_uint(4, 1)  # scope: queue
+    found: dict[int, dict[tuple[str, int], dict[str, int]]] = {}
+    for one in _dump(opened, QSTATS_GET, _QSTATS, "queue statistics", asked):
+        device, queue = one.pop("ifindex", None), one.pop("queue", None)
+        way = "tx" if one.pop("type", 0) else "rx"
+        if device is not None and queue is not None:
+            found.setdefault(device, {})[way, queue] = one
+    return found
+
+
 def page_pools(opened: wire.Socket | None = None) -> list[PagePool]:
     """Every page pool whose driver lists it (page-pool-get): none listed does not mean none there.
 
@@ -260,6 +331,18 @@ def page_pool_stats_of(pool: int, opened: wire.Socket | None = None) -> Mapping[
     found = attributes(*answer, _POOL_STATS) if answer else {}
     found.pop("info", None)
     return found
+
+
+def decode_pool(data: bytes, start: int, end: int) -> PagePool | None:
+    """A page pool out of a notification's attributes; None where it has no id."""
+    one = attributes(data, start, end, _POOL)
+    return _pool(one) if "id" in one else None
+
+
+def decode_device(data: bytes, start: int, end: int) -> Device | None:
+    """A device out of a notification's attributes."""
+    one = attributes(data, start, end, _DEVICE)
+    return _device(one) if "ifindex" in one else None
 
 
 def _pool(one: dict[str, Any]) -> PagePool:

@@ -38,6 +38,7 @@ NLMSG_OVERRUN = 4
 NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS, NLMSGERR_ATTR_MISS_TYPE = 1, 2, 5
 
 SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NETLINK_GET_STRICT_CHK = 12
@@ -202,6 +203,48 @@ class Socket:
             if not torn:
                 return found
         self.interrupted = True
+        return found
+
+    def join(self, group: int) -> None:
+        """Hear a multicast group's notifications from now on, by `heard`.
+
+        Raises:
+            NetlinkError: there is no such group.
+        """
+        try:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise NetlinkError(
+                f"listening to netlink group {group}: {errno_text(error.errno or 0)}", errno=error.errno
+            ) from error
+
+    def fileno(self) -> int:
+        """The descriptor, for select."""
+        return self._socket.fileno()
+
+    def heard(self) -> list[tuple[int, Payload]]:
+        """Notifications that are there now: (message type, payload) each; [] for none.
+
+        Raises:
+            NetlinkError: ENOBUFS: some were lost because nobody read them in time.
+        """
+        try:
+            data, _control, _flags, sender = self._socket.recvmsg(_BUFFER, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            what = "notifications were lost" if error.errno == errno_module.ENOBUFS else "listening"
+            raise NetlinkError(f"{what}: {errno_text(error.errno or 0)}", errno=error.errno) from error
+        if sender[0] != 0:
+            return []
+        found: list[tuple[int, Payload]] = []
+        at = 0
+        while at + 16 <= len(data):
+            length, kind, _flag, _number, _port = _HEADER.unpack_from(data, at)
+            if length < 16 or at + length > len(data):
+                raise malformed(f"a message of {length} bytes in {len(data) - at}")
+            found.append((kind, (data, at + 16, at + length)))
+            at += (length + 3) & ~3
         return found
 
     def _send(self, message: int, flags: int, payload: bytes, what: str) -> int:
