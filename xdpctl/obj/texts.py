@@ -160,7 +160,7 @@ def _number(place: Place, of: Int | Enum, size: int, text: str) -> tuple[bytes, 
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if of.signed else (0, (1 << bits) - 1)
     if not low <= value <= high:
         raise _misfit(place, text, f": {low} to {high}")
-    order = ">" if _in_network_order(btf, place.type) else btf.order
+    order = ">" if in_network_order(btf, place.type) else btf.order
     return value.to_bytes(size, "big" if order == ">" else "little", signed=value < 0), value
 
 
@@ -196,7 +196,8 @@ def _other_number(place: Place, of: Int | Enum, size: int, text: str) -> int:
     raise _misfit(place, text, ": not a number")
 
 
-def _in_network_order(btf: Btf, type_id: int) -> bool:
+def in_network_order(btf: Btf, type_id: int) -> bool:
+    """Whether a type is ``__be16``, ``__be32`` or ``__be64`` below its qualifiers and typedefs."""
     for _ in range(32):
         found = btf.type(type_id)
         if not isinstance(found, Modifier):
