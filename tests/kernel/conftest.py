@@ -179,6 +179,16 @@ def xdpctl(tmp_path, zygote):
     return run
 
 
+@pytest.fixture(scope="module")
+def world_of_module(isolated):
+    """A `World` for what a module's tests look at together, because it takes the kernel seconds."""
+    made = World()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture(scope="session")
 def compile_c(tmp_path_factory):
     """``compile_c(source_text, name="x") -> Path``: an object compiled by clang alone, independent of xdpctl build."""
