@@ -10,7 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
-from xdpctl.bpf.failure import denied, refused
+from xdpctl.bpf.failure import refused
 from xdpctl.bpf.link import Link
 from xdpctl.errors import UnsupportedError
 from xdpctl.libbpf import memory
@@ -45,7 +45,7 @@ def attach(name: str | None, program_fd: int) -> Link:
             raise UnsupportedError(
                 action, needs=f"tracepoint {name}", has="a kernel without it", errno=why.code
             ) from why
-        raise denied(action, why, *CAPABILITIES) or refused(action, why, *CAPABILITIES) from why
+        raise refused(action, why, *CAPABILITIES) from why
 
 
 def run(program_fd: int, arguments: Sequence[int]) -> int:
@@ -68,6 +68,5 @@ def run(program_fd: int, arguments: Sequence[int]) -> int:
     try:
         lib().bpf_prog_test_run_opts(program_fd, opts)
     except CallError as why:
-        action = "running a raw_tp program"
-        raise denied(action, why, *CAPABILITIES) or refused(action, why, *CAPABILITIES) from why
+        raise refused("running a raw_tp program", why, *CAPABILITIES) from why
     return int(opts.retval)
