@@ -163,7 +163,7 @@ class Map:
         Raises:
             MapError: it is no such map, or the object is loaded.
         """
-        return memory.read(*self._initial())
+        return memory.read(*self.initial_memory())
 
     def set_initial_value(self, value: bytes) -> None:
         """Set all of a .data, .rodata or .bss map's content before load.
@@ -179,12 +179,17 @@ class Map:
         Raises:
             MapError: they lie outside the map, it has no content, or the object is loaded.
         """
-        where, size = self._initial()
+        where, size = self.initial_memory()
         if not 0 <= offset <= offset + len(value) <= size or (whole and len(value) != size):
             raise MapError(f"map {self.name} has {size} bytes, not {offset + len(value)}")
         memory.write(where + offset, value)
 
-    def _initial(self) -> tuple[int, int]:
+    def initial_memory(self) -> tuple[int, int]:
+        """Address and bytes of libbpf's copy of a .data, .rodata or .bss map's content, valid until load.
+
+        Raises:
+            MapError: it is no such map, or the object is loaded.
+        """
         if self._object.loaded:
             raise MapError(f"map {self.name} is loaded: it has no initial value any more")
         size = memory.Size(0)

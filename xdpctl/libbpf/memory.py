@@ -66,6 +66,11 @@ def read(where: int, size: int) -> bytes:
     return ctypes.string_at(where, size)
 
 
+def view(where: int, size: int) -> memoryview:
+    """`size` bytes at address `where` themselves, writable; the caller knows how long they live."""
+    return memoryview((ctypes.c_ubyte * size).from_address(where)).cast("B")
+
+
 def write(where: int, data: bytes) -> None:
     """Copy `data` to address `where`; the caller knows it is writable and large enough."""
     ctypes.memmove(where, data, len(data))
