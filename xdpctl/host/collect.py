@@ -29,7 +29,11 @@ ALL, CURRENT = "all", "current"
 
 
 def collect(
-    *, netns: str = CURRENT, statistics_of: Iterable[str] = (), probes: Collection[str] | None = None
+    *,
+    netns: str = CURRENT,
+    statistics_of: Iterable[str] = (),
+    probes: Collection[str] | None = None,
+    settings: bool = False,
 ) -> Snapshot:
     """Observe the machine. What can't be read is None, and told in `Snapshot.problems`.
 
@@ -38,6 +42,7 @@ def collect(
         statistics_of: names of links whose driver counters are read too (in every namespace observed).
         probes: names of the kernel features to try out (bpf.features); None: all. Three of them attach to a
             tracepoint or function and take 15 ms each.
+        settings: read coalescing, pause, firmware, NUMA nodes, page pools and NAPI settings too.
 
     Raises:
         NotFoundError: `netns` names a namespace that doesn't exist.
@@ -48,18 +53,20 @@ def collect(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _collect(netns, frozenset(statistics_of), probes)
+        return _collect(netns, frozenset(statistics_of), probes, settings)
     finally:
         if collecting:
             gc.enable()
 
 
-def _collect(which: str, statistics_of: Collection[str], probes: Collection[str] | None) -> Snapshot:
+def _collect(
+    which: str, statistics_of: Collection[str], probes: Collection[str] | None, settings: bool
+) -> Snapshot:
     problems: list[Problem] = []
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     loaded = programs.loaded(problems)
     with contextlib.ExitStack() as held:
-        observed, descriptors = _namespaces(which, statistics_of, loaded.has_tc(), problems, held)
+        observed, descriptors = _namespaces(which, statistics_of, loaded.has_tc(), settings, problems, held)
         known = _peer_namespaces(observed, descriptors, problems)
     assembler = Assembler(_feature_names(problems))
     namespaces = tuple(
@@ -97,6 +104,7 @@ def _namespaces(
     which: str,
     statistics_of: Collection[str],
     tcx: bool,
+    settings: bool,
     problems: list[Problem],
     held: contextlib.ExitStack,
 ) -> tuple[list[Observed], dict[int, int]]:
@@ -121,7 +129,9 @@ def _namespaces(
             # from here on by the open file: names and processes may go, the namespace stays
             ref = ref._replace(path=f"/proc/self/fd/{descriptor}")  # noqa: PLW2901
             with netns.enter(ref):
-                observed.append(observe(ref, problems, tcx=tcx, statistics_of=statistics_of))
+                observed.append(
+                    observe(ref, problems, tcx=tcx, statistics_of=statistics_of, settings=settings)
+                )
         except NotFoundError:
             if which not in (ALL, CURRENT):
                 raise

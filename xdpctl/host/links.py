@@ -13,6 +13,8 @@ from xdpctl.host.model import (
     Feature,
     Link,
     Napi,
+    PagePool,
+    Pause,
     Peer,
     Qdisc,
     Rings,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from xdpctl.netlink.channels import RawChannels
     from xdpctl.netlink.ethtool_ioctl import DriverInfo
     from xdpctl.netlink.features import FeatureBits
+    from xdpctl.netlink.netdev import RawNapi
 
 PAIRS = frozenset({"veth", "netkit", "vxcan"})
 """Kinds whose IFLA_LINK is the other end."""
@@ -93,6 +96,7 @@ class Assembler:
         rx, tx = _queues(raw, seen, channels, number in sysfs)
         hooks = seen.hooks.get(number)
         xdp = raw.xdp
+        pause = (seen.pauses or {}).get(number)
         other = _other_end(raw, inode, namespaces)
         return Link(
             number,
@@ -121,24 +125,10 @@ class Assembler:
             None if device is None else device.zc_max_segs,
             None if device is None else device.rx_metadata,
             None if channels is None else self._channel_counts(channels),
-            None
-            if rings is None
-            else Rings(
-                rings.rx,
-                rings.tx,
-                rings.rx_max,
-                rings.tx_max,
-                rings.rx_buf_len,
-                rings.tcp_data_split,
-                rings.hds_thresh,
-            ),
+            None if rings is None else Rings(**rings._asdict()),
             None if seen.private_flags is None else seen.private_flags.get(number, {}),
             None if seen.qdiscs is None else self._qdiscs_of(seen, number),
-            None
-            if seen.napis is None
-            else tuple(
-                Napi(one.id, one.irq, one.pid, one.defer_hard_irqs) for one in seen.napis.get(number, ())
-            ),
+            None if seen.napis is None else tuple(_napi(one, seen) for one in seen.napis.get(number, ())),
             _bond(raw) if raw.kind == "bond" else None,
             _tun(raw) if raw.kind == "tun" else None,
             raw.data.get("id") if raw.kind == "vlan" else None,
@@ -146,6 +136,12 @@ class Assembler:
             seen.statistics.get(number),
             _number(_parent_file(raw, driver, "pci", "sriov_numvfs")),
             (driver.bus_info if driver is not None else None) or raw.parent_dev,
+            None if driver is None else driver.firmware,
+            _numa_node(raw, driver) if seen.settings else None,
+            None if seen.coalesce is None else seen.coalesce.get(number, {}),
+            None if pause is None else Pause(pause.autoneg, pause.rx, pause.tx),
+            None if seen.pools is None else tuple(PagePool(*one) for one in seen.pools.get(number, ())),
+            seen.napi_defaults.get(number),
         )
 
     def _feature_set(self, bits: FeatureBits) -> Mapping[str, Feature]:
@@ -248,6 +244,43 @@ def _own_sysfs(seen: Observed) -> frozenset[int]:
         if index == str(raw.ifindex) and address == (raw.address or ""):
             found.add(raw.ifindex)
     return frozenset(found)
+
+
+def _napi(raw: RawNapi, seen: Observed) -> Napi:
+    queues: tuple[str, ...] = ()
+    cpus = None
+    if seen.settings:
+        queues = tuple(
+            f"{one.type}-{one.id}" for one in (seen.queues or {}).get(raw.ifindex, ()) if one.napi == raw.id
+        )
+        if raw.irq:
+            with contextlib.suppress(OSError):
+                cpus = Path(f"/proc/irq/{raw.irq}/effective_affinity_list").read_text().strip()
+    return Napi(
+        raw.id,
+        raw.irq,
+        raw.pid,
+        raw.defer_hard_irqs,
+        raw.gro_flush_timeout_ns,
+        raw.irq_suspend_timeout_ns,
+        raw.threaded,
+        cpus,
+        queues,
+    )
+
+
+def _numa_node(raw: rtnl.RawLink, driver: DriverInfo | None) -> int | None:
+    """Of the PCI device itself, or of the one below a virtio device."""
+    device, bus = raw.parent_dev, raw.parent_bus
+    if device is None and driver is not None and raw.kind is None:
+        device, bus = driver.bus_info, "pci"
+    if not device or "/" in device:
+        return None
+    folder = Path("/sys/bus", bus or "pci", "devices", device)
+    for place in (folder, folder.resolve().parent):
+        with contextlib.suppress(OSError, ValueError):
+            return int(place.joinpath("numa_node").read_text())
+    return None
 
 
 def _parent_file(raw: rtnl.RawLink, driver: DriverInfo | None, bus: str, name: str) -> str | None:

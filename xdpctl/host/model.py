@@ -155,6 +155,26 @@ class Rings:
     tcp_data_split: str | None = None
     """on, off, unknown (the driver decides)."""
     hds_thresh: int | None = None
+    hds_thresh_max: int | None = None
+    rx_mini: int | None = None
+    rx_jumbo: int | None = None
+    rx_mini_max: int | None = None
+    rx_jumbo_max: int | None = None
+    cqe_size: int | None = None
+    """Bytes of a completion (5.18)."""
+    tx_push: bool | None = None
+    rx_push: bool | None = None
+    tx_push_buf_len: int | None = None
+    tx_push_buf_len_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """ETHTOOL_MSG_PAUSE_GET."""
+
+    autoneg: bool = False
+    rx: bool = False
+    tx: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +197,31 @@ class Napi:
     id: int
     irq: int | None = None
     pid: int | None = None
+    """Its thread, when it is threaded."""
     defer_hard_irqs: int | None = None
+    gro_flush_timeout_ns: int | None = None
+    irq_suspend_timeout_ns: int | None = None
+    threaded: int | None = None
+    """0 disabled, 1 enabled, 2 busy-poll (6.17); before, `pid` alone tells."""
+    cpus: str | None = None
+    """Where its interrupt goes now, as a list (/proc/irq/N/effective_affinity_list)."""
+    queues: tuple[str, ...] = ()
+    """``rx-0``, ``tx-0``: the queues it serves (queue-get)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagePool:
+    """A page pool that its driver lists (netdev genl page-pool-get, 6.8); many drivers' are not listed."""
+
+    id: int
+    ifindex: int | None
+    """None: its device is gone, and pages are still out."""
+    napi: int | None = None
+    inflight: int | None = None
+    """Pages handed out and not yet back."""
+    inflight_bytes: int | None = None
+    detach_time: int | None = None
+    """CLOCK_BOOTTIME seconds of its destruction with pages out; None: in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +320,18 @@ class Link:
     """The driver's own counters (ethtool -S); read only for links that were asked about."""
     sriov_vfs: int | None = None
     bus_info: str | None = None
+    # the rest is observed on request (collect(settings=True)): what `driver show` and `driver set` look at
+    firmware: str | None = None
+    """Version of the device's firmware; "" where the driver tells none."""
+    numa_node: int | None = None
+    """-1: the machine has one node only, or the device belongs to none."""
+    coalesce: Mapping[str, int] | None = None
+    """By the names of ethtool -C; switches are 0 or 1. {}: the driver has none."""
+    pause: Pause | None = None
+    page_pools: tuple[PagePool, ...] | None = None
+    """(): none listed, which is not "none there"."""
+    napi_defaults: Mapping[str, int] | None = None
+    """threaded, defer-hard-irqs, gro-flush-timeout (ns) of the whole device (/sys/class/net/D)."""
 
     @property
     def ref(self) -> LinkRef:

@@ -16,6 +16,7 @@ from xdpctl.netlink import channels, ethtool_ioctl, features, netdev, private_fl
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from xdpctl.netlink import pause
     from xdpctl.netlink.netns import NetnsRef
 
 T = TypeVar("T")
@@ -42,10 +43,21 @@ class Observed:
     """Of links that are no virtual kind."""
     hooks: dict[int, list[TcHook]] = field(default_factory=dict)
     statistics: dict[int, dict[str, int]] = field(default_factory=dict)
+    settings: bool = False
+    """The rest was asked for."""
+    coalesce: Mapping[int, Mapping[str, int]] | None = None
+    pauses: Mapping[int, pause.RawPause] | None = None
+    pools: Mapping[int, list[netdev.PagePool]] | None = None
+    napi_defaults: dict[int, dict[str, int]] = field(default_factory=dict)
 
 
 def observe(
-    ref: NetnsRef, problems: list[Problem], *, tcx: bool, statistics_of: Collection[str] = ()
+    ref: NetnsRef,
+    problems: list[Problem],
+    *,
+    tcx: bool,
+    statistics_of: Collection[str] = (),
+    settings: bool = False,
 ) -> Observed:
     """Ask the namespace that the calling thread is in.
 
@@ -55,23 +67,26 @@ def observe(
         tcx: ask the tcx hooks too. They have no dump, so each costs a system call; without any loaded
             sched_cls program they are all empty.
         statistics_of: names of links whose driver counters are read.
+        settings: read what only `driver show` and `driver set` look at, too.
 
     Raises:
         NetlinkError: not even its links can be listed.
     """
-    seen = Observed(ref)
+    seen = Observed(ref, settings=settings)
     asking = _Asking(f"netns {ref.label}" if ref.label else "the current netns", problems)
     with wire.Socket(wire.NETLINK_ROUTE) as route, wire.Socket(wire.NETLINK_GENERIC) as generic:
         seen.links = rtnl.links(route)
         qdiscs = asking.ask("qdiscs", lambda: tc.qdiscs(route))
         seen.qdiscs = None if qdiscs is None else _by_ifindex(qdiscs)
         _ethtool(seen, generic, asking)
-        _netdev(seen, generic, asking)
+        _netdev(seen, generic, asking, settings=settings)
+        if settings:
+            _settings(seen, generic, asking)
         for sock, what in ((route, "links"), (generic, "link settings")):
             if sock.interrupted:
                 problems.append(Problem(f"{asking.where} {what}", "they kept changing while being listed"))
         _clsact(seen, qdiscs or (), route, asking)
-    _drivers(seen, statistics_of, asking)
+    _drivers(seen, statistics_of, asking, every=settings)
     if tcx:
         _tcx(seen, asking)
     return seen
@@ -137,14 +152,35 @@ def _ethtool(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
     )
 
 
-def _netdev(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
+def _settings(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
+    """What a device is set to, beyond what rules look at."""
+    from xdpctl.netlink import coalesce, device_files, pause
+
+    seen.coalesce = asking.ask("coalescing", lambda: coalesce.coalesce(generic))
+    seen.pauses = asking.ask("pause settings", lambda: pause.pause(generic))
+    pools = asking.ask("page pools", lambda: netdev.page_pools(generic)) if seen.devices is not None else None
+    seen.pools = None if pools is None else _by_ifindex(pools)
+    listed = {one for one, napis in (seen.napis or {}).items() if all(_complete(napi) for napi in napis)}
+    try:
+        seen.napi_defaults = device_files.read(
+            [(link.ifindex, link.name) for link in seen.links if link.ifindex not in listed]
+        )
+    except KernelError as error:
+        asking.problems.append(Problem(f"{asking.where} NAPI settings", error.message))
+
+
+def _complete(napi: netdev.RawNapi) -> bool:
+    return napi.threaded is not None and napi.defer_hard_irqs is not None
+
+
+def _netdev(seen: Observed, generic: wire.Socket, asking: _Asking, *, settings: bool) -> None:
     seen.devices = asking.ask("XDP features", lambda: netdev.devices(generic))
     if seen.devices is None:
         return
     napis = asking.ask("NAPIs", lambda: netdev.napis(generic))
     seen.napis = None if napis is None else _by_ifindex(napis)
     channels = seen.channels or {}
-    if any(
+    if settings or any(
         (link.num_rx_queues != 1 or link.num_tx_queues != 1) and link.ifindex not in channels
         for link in seen.links
     ):
@@ -152,12 +188,12 @@ def _netdev(seen: Observed, generic: wire.Socket, asking: _Asking) -> None:
         seen.queues = None if queues is None else _by_ifindex(queues)
 
 
-def _drivers(seen: Observed, statistics_of: Collection[str], asking: _Asking) -> None:
+def _drivers(seen: Observed, statistics_of: Collection[str], asking: _Asking, *, every: bool) -> None:
     """What has no dump: the driver's name of hardware, and counters of the links that were asked about."""
     hardware = [
         link
         for link in seen.links
-        if (link.kind is None or link.parent_dev is not None) and link.type != ARPHRD_LOOPBACK
+        if every or ((link.kind is None or link.parent_dev is not None) and link.type != ARPHRD_LOOPBACK)
     ]
     counted = [link for link in seen.links if link.name in statistics_of]
     if not hardware and not counted:
