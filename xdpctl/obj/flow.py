@@ -17,6 +17,7 @@ from xdpctl.obj.code import CALL, EXIT, LD_IMM64, PSEUDO_CALL
 from xdpctl.obj.helpers import HELPER_NUMBERS, helper
 from xdpctl.obj.registers import (
     OTHER,
+    SIZES,
     U32,
     U64,
     UNKNOWN,
@@ -80,6 +81,17 @@ class CallSite(NamedTuple):
     """r1 to r5."""
 
 
+class Counted(NamedTuple):
+    """A number in a map's value that a program adds to: atomically, or by reading, adding and writing it back."""
+
+    map: str
+    offset: int
+    """Bytes from the start of the value."""
+    size: int
+    indexed: bool
+    """An unknown index was added to the offset: an array of such numbers."""
+
+
 @dataclass(eq=False, repr=False)
 class Flow:
     """What following a program told."""
@@ -88,6 +100,8 @@ class Flow:
     """Section and index of each instruction that some path reaches."""
     calls: dict[tuple[str, int], CallSite] = field(default_factory=dict)
     """By section and instruction index."""
+    counted: set[Counted] = field(default_factory=set)
+    """Numbers in maps' values that some path adds to."""
     returns: Value = frozenset()
     complete: bool = True
     """False: given up; every call is there then, with nothing known of its arguments."""
@@ -255,12 +269,32 @@ def _step(
     if kind == 1:
         return [(at + 1, with_register(state, one.dst, load(state, one, walk.frozen)))]
     if kind in (2, 3):
+        if kind == 3:
+            _count(walk.flow, one, state)
         return [(at + 1, store(state, one))]
     if one.opcode == LD_IMM64:
         return [(at + 2, with_register(state, one.dst, _immediate(code, at, one)))]
     # LD_ABS, LD_IND: packet access of old socket filters
     registers = (UNKNOWN, *([UNKNOWN] * 5), *state.registers[6:])
     return [(at + 1, State(registers, state.stack))]
+
+
+def _count(flow: Flow, one: Instruction, state: State) -> None:
+    """Note a store that adds to what a map's value held: an atomic add, or the sum of what was read there."""
+    base = register(state, one.dst)
+    if base is None:
+        return
+    is_atomic = one.opcode & 0xE0 == 0xC0
+    if is_atomic and one.imm & ~1:  # other than BPF_ADD, with or without BPF_FETCH
+        return
+    value = register(state, one.src) or frozenset()
+    for address in base:
+        if address.kind != "lookup":
+            continue
+        offset = address.number + one.offset
+        sums = (Known("grown", address.name, offset, 0, address.indexed) in value) if not is_atomic else True
+        if sums:
+            flow.counted.add(Counted(address.name, offset, SIZES[one.opcode & 0x18], address.indexed))
 
 
 def _immediate(code: Section, at: int, one: Instruction) -> Value:

@@ -23,9 +23,9 @@ class Known(NamedTuple):
 
     kind: str
     """const, map, data (address of a global), value (of a global), stack (address), context (address), field (of the
-    context), lookup (address of a map's value), entry (something read from a map's value), call (what a helper
-    returned), fib (ifindex that bpf_fib_lookup found), redirect (what a redirect helper returned), other
-    (unknown, but not an address of the stack)."""
+    context), lookup (address of a map's value), entry (something read from a map's value), grown (that, and something
+    added to it), call (what a helper returned), fib (ifindex that bpf_fib_lookup found), redirect (what a redirect
+    helper returned), other (unknown, but not an address of the stack)."""
     name: str = ""
     """Map, section or helper."""
     number: int = 0
@@ -43,7 +43,8 @@ Value = frozenset[Known] | None
 """None: anything, an address of the stack included."""
 UNKNOWN: Value = frozenset((OTHER,))
 
-_SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
+SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
+"""BPF_W, BPF_H, BPF_B, BPF_DW -> bytes."""
 
 
 class State(NamedTuple):
@@ -125,6 +126,10 @@ def _operate(operation: int, first: Known, second: Known, *, wide: bool) -> Know
     """One operation on two known things; None: something that may be an address of the stack."""
     if first.kind == second.kind == "const":
         return _fold(operation, first.number, second.number, wide=wide)
+    if operation in (0x00, 0x10) and first.kind in ("entry", "grown"):
+        return first._replace(kind="grown", size=0)
+    if operation == 0x00 and second.kind in ("entry", "grown"):
+        return second._replace(kind="grown", size=0)
     if operation == 0x00 and second.kind in ("stack", "data", "lookup", "context"):
         first, second = second, first
     if operation in (0x00, 0x10) and wide and first.kind in ("stack", "data", "lookup", "context"):
@@ -184,7 +189,7 @@ def load(state: State, one: Instruction, frozen: Callable[[str, int, int], int |
     """What an LDX instruction loads."""
     if one.opcode & 0xE0 not in (0x60, 0x80):
         return UNKNOWN
-    size = _SIZES[one.opcode & 0x18]
+    size = SIZES[one.opcode & 0x18]
     base = register(state, one.src)
     if base is None:
         return None
@@ -220,7 +225,7 @@ def forget(stack: dict[int, tuple[int, Value]], start: int, end: int) -> dict[in
 
 def store(state: State, one: Instruction) -> State:
     """The state after ST, STX or an atomic operation."""
-    size = _SIZES[one.opcode & 0x18]
+    size = SIZES[one.opcode & 0x18]
     base = register(state, one.dst)
     is_atomic = one.opcode & 0xE0 == 0xC0 and one.opcode & 7 == 3
     value: Value
