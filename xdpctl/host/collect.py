@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.errors import KernelError, NotFoundError, XdpctlError
 from xdpctl.host import machine, peers, programs
+from xdpctl.host import pools as page_pools
 from xdpctl.host.links import Assembler
 from xdpctl.host.model import Link, Namespace, Problem, Snapshot, Xdp
 from xdpctl.host.namespace import Observed, observe
@@ -34,6 +35,7 @@ def collect(
     statistics_of: Iterable[str] = (),
     probes: Collection[str] | None = None,
     settings: bool = False,
+    pools: bool = False,
 ) -> Snapshot:
     """Observe the machine. What can't be read is None, and told in `Snapshot.problems`.
 
@@ -43,6 +45,7 @@ def collect(
         probes: names of the kernel features to try out (bpf.features); None: all. Three of them attach to a
             tracepoint or function and take 15 ms each.
         settings: read coalescing, pause, firmware, NUMA nodes, page pools and NAPI settings too.
+        pools: read page pools with their statistics, and what the kernel's log says of them, into `pool_state`.
 
     Raises:
         NotFoundError: `netns` names a namespace that doesn't exist.
@@ -53,14 +56,18 @@ def collect(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _collect(netns, frozenset(statistics_of), probes, settings)
+        return _collect(netns, frozenset(statistics_of), probes, settings, pools)
     finally:
         if collecting:
             gc.enable()
 
 
 def _collect(
-    which: str, statistics_of: Collection[str], probes: Collection[str] | None, settings: bool
+    which: str,
+    statistics_of: Collection[str],
+    probes: Collection[str] | None,
+    settings: bool,
+    pools: bool,
 ) -> Snapshot:
     problems: list[Problem] = []
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -68,6 +75,7 @@ def _collect(
     with contextlib.ExitStack() as held:
         observed, descriptors = _namespaces(which, statistics_of, loaded.has_tc(), settings, problems, held)
         known = _peer_namespaces(observed, descriptors, problems)
+        pool_state = page_pools.observe([seen.ref for seen in observed], problems) if pools else None
     assembler = Assembler(_feature_names(problems))
     namespaces = tuple(
         Namespace(
@@ -97,6 +105,7 @@ def _collect(
         bpffs=machine.bpffs(),
         sysctls=machine.sysctls(problems),
         problems=tuple(problems),
+        pool_state=pool_state,
     )
 
 

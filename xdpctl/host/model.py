@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+# not only for type checking: jsonform finds by its name here what a Snapshot is made of
+from xdpctl.host.pool_model import KernelMessage, ListedPool, PoolState, UnreadSocket  # noqa: F401, TC001
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
 
 SCHEMA = 1
 """Version of the JSON form; a reader takes its own and older ones."""
@@ -399,6 +403,8 @@ class Snapshot:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """net.core.bpf_jit_enable, kernel.unprivileged_bpf_disabled, ..."""
     problems: tuple[Problem, ...] = ()
+    pool_state: PoolState | None = None
+    """Page pools and where their pages may wait; None: not looked at (`collect(pools=True)` does)."""
     schema: int = SCHEMA
     _links_by: dict[tuple[object, ...], list[Link]] = field(
         default_factory=dict, init=False, repr=False, compare=False
