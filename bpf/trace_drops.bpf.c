@@ -154,7 +154,12 @@ struct tap_dev {
 	int numvtaps;
 };
 
+struct macvlan_dev {
+	struct net_device *lowerdev;
+};
+
 struct macvtap_dev {
+	struct macvlan_dev vlan;
 	struct tap_dev tap;
 };
 
@@ -377,6 +382,18 @@ static __always_inline struct ptr_ring *macvtap_ring(const struct net_device *de
 	return 0;
 }
 
+/* The device that a macvtap sits on, whose frames it gets: skb_iif is the macvtap itself by now. */
+static __always_inline __u32 lower_of(const struct net_device *dev, const char *kind, __u32 netns)
+{
+	struct macvtap_dev *macvtap = private_of(dev);
+	struct net_device *lower;
+
+	if (!KIND_IS(kind, "macvtap") || !bpf_core_field_exists(macvtap->vlan) || !bpf_core_type_exists(struct macvlan_dev))
+		return 0;
+	lower = BPF_CORE_READ(macvtap, vlan.lowerdev);
+	return lower && read_netns(lower) == netns ? BPF_CORE_READ(lower, ifindex) : 0;
+}
+
 static __always_inline struct ptr_ring *tun_ring(const struct net_device *dev, __u32 *queue, __u32 by_cpu)
 {
 	struct tun_struct *tun = private_of(dev);
@@ -520,6 +537,7 @@ static __always_inline int dropped(struct sk_buff *skb, void *location, __u32 re
 				if (mapping)
 					producer.source_queue = mapping - 1;
 				place.ring = macvtap_ring(dev, kind, skb->hash, mapping, &place.key.queue);
+				producer.source = lower_of(dev, kind, key.netns);
 			}
 		} else if (is_qdisc(reason)) {
 			look_at_qdisc(dev, mapping, skb->priority, &place, name);

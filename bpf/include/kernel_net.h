@@ -9,6 +9,7 @@
 #ifndef XDPCTL_KERNEL_NET_H
 #define XDPCTL_KERNEL_NET_H
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>

@@ -243,7 +243,11 @@ class DropReport:
                 one.device is not None and (one.device.netns, one.device.ifindex) in devices
             )
 
-        return replace(self, drops=tuple(filter(kept, self.drops)), rings=tuple(filter(kept, self.rings)))
+        return replace(
+            self,
+            drops=tuple(one for one in self.drops if kept(one)),
+            rings=tuple(one for one in self.rings if kept(one)),
+        )
 
 
 def _drop_since(now: Drop, then: Drop | None) -> Drop:

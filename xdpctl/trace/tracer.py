@@ -7,18 +7,17 @@ attached however this process ends, and any number of tracers may run at once.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf.link import Link, link_raw_tracepoint
 from xdpctl.bpf.object import Object
+from xdpctl.btf.kernel import vmlinux
 from xdpctl.btf.parse import TYPEDEF
 from xdpctl.btf.types import Enum, Modifier, Pointer, Prototype
-from xdpctl.errors import AttachError, PrivilegeError, UnsupportedError
+from xdpctl.errors import AttachError, UnsupportedError
 from xdpctl.obj import shipped
-from xdpctl.obj.kernel import BTF_FOLDER, vmlinux
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,8 +67,7 @@ def enumerators(name: str) -> Mapping[int, str]:
     """Value -> name of one of the running kernel's enums; empty where it has none of that name."""
     from xdpctl.btf.parse import ENUM, ENUM64
 
-    kernel = vmlinux()
-    found = kernel.find(name, ENUM, ENUM64) if kernel is not None else None
+    found = vmlinux().find(name, ENUM, ENUM64)
     return {value: text for text, value in found.values} if isinstance(found, Enum) else {}
 
 
@@ -172,26 +170,23 @@ class Tracer:
 
 
 def _types() -> Btf:
-    kernel = vmlinux()
-    if kernel is None:
+    try:
+        return vmlinux()
+    except UnsupportedError as why:
         raise UnsupportedError(
             "tracing",
-            needs=f"the kernel's types in {BTF_FOLDER}/vmlinux (CONFIG_DEBUG_INFO_BTF)",
+            needs="the kernel's types in /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
             has="a kernel without them",
-            hint="what still works without: xdpctl status, doctor, and the counters of xdpctl top --once",
-        )
-    return kernel
+            hint="what still works without: xdpctl status, doctor, and the counters of xdpctl top",
+        ) from why
 
 
 def _attached(made: Object, one: Hook) -> Link:
     try:
         return link_raw_tracepoint(made.program(one.program).fd, "")
     except AttachError as why:
-        with contextlib.suppress(PrivilegeError):
-            if why.errno == errno.ENOENT:
-                raise UnsupportedError(
-                    f"tracing {one.tracepoint}",
-                    needs=f"the tracepoint {one.tracepoint}",
-                    has="a kernel without it",
-                ) from why
-        raise
+        if why.errno != errno.ENOENT:
+            raise
+        raise UnsupportedError(
+            f"tracing {one.tracepoint}", needs=f"the tracepoint {one.tracepoint}", has="a kernel without it"
+        ) from why
