@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def test_redirected_frames_vanish_in_a_veth_until_its_peer_is_cured_but_not_in_g
     assert early in ((50, 0, "EOPNOTSUPP"), (0, 50, "ENXIO"))
     assert played.outcome.facts["before"]["native XDP_TX"]["tx_drops"] == 50
     assert "redirect.veth-peer-napi" in text
+
+
+def test_rings_lie_in_c_as_their_models_say_and_cured_ones_never():
+    played, text = play("ring-race")
+    searched = {one["name"]: one for one in played.outcome.facts["models"]}
+    assert len(searched["buf-ring-2013"]["schedule"]) == 12
+    assert searched["buf-ring-today"]["schedule"] is None
+    raced = played.outcome.facts["live"]
+    assert raced["checked"]["full"] == raced["locked"]["full"] == 0
+    assert raced["checked"]["calls"] > 1000
+    if os.cpu_count() > 1 and played.seconds < 10:  # in an emulated guest a race is a rare thing
+        assert raced["plain"]["full"] + raced["early"]["full"] > 0
+    assert "reads br_cons_tail: 1: full" in text
 
 
 def test_a_kept_lab_stands_until_clean_and_clean_removes_nothing_else(xdpctl, world, tmp_path):

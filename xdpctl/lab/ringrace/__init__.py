@@ -1,0 +1,1 @@
+"""Small models of rings and locks, an exact search over their interleavings, and a C program that races for real."""
