@@ -1,4 +1,4 @@
-"""System calls that Python lacks before 3.12, or altogether: setns(2), unshare(2), mount(2), syslog(2), membarrier(2)."""
+"""System calls that Python lacks before 3.12, or altogether: setns(2), unshare(2), mount(2), syslog(2), membarrier."""
 
 from __future__ import annotations
 
