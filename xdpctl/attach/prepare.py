@@ -130,13 +130,13 @@ def _set_globals(obj: Object, request: AttachRequest) -> list[str]:
 
     notes = []
     for one in variables.parse_all(reader.read(request.object), request.settings, ifindex=interfaces.ifindex):
-        _section(obj, one.section).patch_initial_value(one.offset, one.data)
+        section(obj, one.section).patch_initial_value(one.offset, one.data)
         if one.note:
             notes.append(one.note)
     return notes
 
 
-def _section(obj: Object, section: str) -> Map:
+def section(obj: Object, section: str) -> Map:
     """The map that libbpf makes of a data section: it is called ``NAME.rodata``, or ``.rodata.NAME`` in full."""
     for one in obj.maps.values():
         if one.internal and (one.name == section or one.name.endswith(section)):
