@@ -6,17 +6,15 @@ without a bpffs, and where a program that netlink attached is to be replaced (th
 
 from __future__ import annotations
 
-import errno
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import pinned
 from xdpctl.attach.strategy import Change
-from xdpctl.bpf import extack, net
-from xdpctl.bpf.link import link_xdp
+from xdpctl.bpf import net
 from xdpctl.bpf.program import program_by_id
-from xdpctl.errors import AttachError, NotFoundError, UnsupportedError
+from xdpctl.errors import NotFoundError, UnsupportedError
 from xdpctl.libbpf import uapi
+from xdpctl.skeleton import modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +22,8 @@ if TYPE_CHECKING:
     from xdpctl.attach.model import Attachment
     from xdpctl.attach.strategy import Loaded, Target
     from xdpctl.attach.transaction import Transaction
-    from xdpctl.bpf.link import Link
 
 FLAGS = uapi.XDP_MODE_FLAGS
-
-_CONFLICTS = frozenset({errno.EBUSY, errno.EEXIST, errno.ENODEV, errno.EPERM, errno.ENOMEM, errno.EFAULT})
-"""Refusals that another mode would not cure: a fallback to generic would only hide them."""
 
 
 def in_mode(target: Target, attach: Callable[[str], Change]) -> Change:
@@ -38,17 +32,8 @@ def in_mode(target: Target, attach: Callable[[str], Change]) -> Change:
     Raises:
         AttachError: refused.
     """
-    if target.mode != "auto":
-        return attach(target.mode or "native")
-    try:
-        return attach("native")
-    except AttachError as error:
-        if error.errno in _CONFLICTS:
-            raise
-        change = attach("generic")
-        why = error.extack or error.message
-        note = f"native mode was refused ({why}), so it runs in generic mode, which is slower"
-        return Change(change.via, change.mode, change.link_id, change.pin, note=note)
+    change, note = modes.in_mode(target.mode or "native", attach)
+    return change if note is None else Change(change.via, change.mode, change.link_id, change.pin, note=note)
 
 
 class XdpLink:
@@ -67,7 +52,7 @@ class XdpLink:
         """See `Strategy`."""
 
         def attach_in(mode: str) -> Change:
-            link = _link(program, target, FLAGS[mode])
+            link = modes.link(program.fd, target.ifindex, mode)
             return pinned.keep(link, target, changes, via="link", mode=mode)
 
         try:
@@ -84,28 +69,6 @@ class XdpLink:
     def detach(self, old: Attachment) -> str | None:
         """See `Strategy`."""
         return pinned.detach(old)
-
-
-def _link(program: Loaded, target: Target, flags: int) -> Link:
-    try:
-        return link_xdp(program.fd, target.ifindex, flags)
-    except AttachError as error:
-        if error.extack is None and error.errno not in _CONFLICTS and not _kernel_traces_reasons():
-            error.extack = extack.ask_rtnetlink(program.fd, target.ifindex, flags)
-            if error.extack is not None:
-                error.message = error.message.replace(": ", f": {error.extack}: ", 1)
-        raise
-
-
-def _kernel_traces_reasons() -> bool:
-    """Whether this kernel has the tracepoint that told the reason, if there was one to tell (6.6)."""
-    events = Path("/sys/kernel/tracing/events/xdp")
-    if events.is_dir():
-        return (events / extack.TRACEPOINT).is_dir()
-    import os
-
-    release = os.uname().release.split(".")
-    return tuple(int(one) for one in release[:2] if one.isdecimal()) >= (6, 6)
 
 
 class XdpNetlink:

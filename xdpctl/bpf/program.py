@@ -94,6 +94,11 @@ class Program:
             raise ConfigError(f"program {self.name} is not loaded")
         return fd
 
+    @property
+    def address(self) -> int:
+        """Address of libbpf's ``struct bpf_program``, valid while the object is open."""
+        return self._at
+
     def set_type(self, kind: str | int, attach_type: int | None = None) -> None:
         """Load as this program type, whatever the section name says.
 

@@ -8,13 +8,15 @@ name is an error that suggests near ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xdpctl.btf.layout import ArrayLayout, Layout, StructLayout
 from xdpctl.errors import ConfigError, ObjectError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T = TypeVar("T")
 
 COPY = "it is a copy of bytes; write the whole value to where it came from"
 
@@ -24,11 +26,13 @@ class Memory:
 
     Attributes:
         frozen: why it can't be written, as the end of a sentence; None: it can.
+        owner: is kept alive as long as a view is, where the buffer alone would not do that.
     """
 
-    __slots__ = ("_buffer", "_gone", "frozen")
+    __slots__ = ("_buffer", "_gone", "frozen", "owner")
 
-    def __init__(self, buffer: Any, *, frozen: str | None = None) -> None:
+    def __init__(self, buffer: Any, *, frozen: str | None = None, owner: object = None) -> None:
+        self.owner = owner
         view = memoryview(buffer)
         self._buffer: memoryview | None = view if view.format == "B" else view.cast("B")
         self._gone = ""
@@ -122,11 +126,24 @@ class StructView(View):
     _layout: StructLayout
     _members: Mapping[str, Any] = {}
 
-    def __getattr__(self, name: str) -> Any:  # only for names that the class lacks
-        raise _unknown(self._layout, name, self._path)
+    def __init__(self, memory: Memory | None = None, at: int = 0, path: str = "", /, **members: Any) -> None:
+        """A view of memory; without it a new value with these members, the others zero.
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
+        Raises:
+            UnknownNameError: it has no such member.
+            ConfigError: a value does not fit.
+        """
+        super().__init__(memory or Memory(bytearray(self._layout.size)), at, path)
+        for name, value in members.items():
+            self[name] = value
+
+    if not TYPE_CHECKING:  # or mypy would believe in any attribute
+
+        def __getattr__(self, name: str) -> Any:  # only for names that the class lacks
+            raise _unknown(self._layout, name, self._path)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self[name] = value
 
     def __delattr__(self, name: str) -> None:
         raise ConfigError(f"{self._path}.{name} can't be deleted")
@@ -157,7 +174,7 @@ class StructView(View):
         return dict(self._value())
 
 
-class ArrayView(View, Sequence[Any]):
+class ArrayView(View, Sequence[T]):
     """An array: indices, slices and iteration; its length is fixed."""
 
     __slots__ = ("_layout",)
