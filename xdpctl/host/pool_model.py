@@ -79,3 +79,5 @@ class PoolState:
     """None: the log may not be read."""
     unread: tuple[UnreadSocket, ...] | None = None
     """Looked for only where pages are out that should be back."""
+    cpumaps: tuple[str, ...] | None = None
+    """``name (id 7)`` of each loaded cpumap: frames wait in their queues. As `unread`."""

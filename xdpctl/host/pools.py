@@ -39,6 +39,7 @@ def observe(spaces: Sequence[NetnsRef], problems: list[Problem]) -> PoolState:
         None if pools is None else tuple(pools),
         kernel_log.messages(problems),
         unread_in(spaces, problems) if waits else None,
+        cpumaps() if waits else None,
     )
 
 
@@ -111,3 +112,13 @@ def unread_in(spaces: Collection[NetnsRef], problems: list[Problem]) -> tuple[Un
 def unread_anywhere(problems: list[Problem]) -> tuple[UnreadSocket, ...]:
     """The same, for every namespace that can be seen."""
     return unread_in(netns.discover(include_processes=True), problems)
+
+
+def cpumaps() -> tuple[str, ...] | None:
+    """The cpumaps that are loaded, attached or not; None: we may not list maps."""
+    from xdpctl.bpf import query
+
+    try:
+        return tuple(f"{one.name} (id {one.id})" for one in query.maps() if one.type == "cpumap")
+    except KernelError:
+        return None
