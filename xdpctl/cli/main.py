@@ -20,6 +20,7 @@ COMMANDS = {
     "detach": "xdpctl.cli.detach",
     "doctor": "xdpctl.cli.doctor",
     "explain": "xdpctl.cli.explain",
+    "gen": "xdpctl.cli.gen",
     "inspect": "xdpctl.cli.inspect",
     "lab": "xdpctl.cli.lab",
     "schema": "xdpctl.cli.schema",

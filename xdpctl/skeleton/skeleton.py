@@ -116,7 +116,7 @@ class Skeleton:
         root = pins.below(pins.root(), *pin_maps.split("/")) if pin_maps is not None else None
         opened = Object.open(path, pin_root=root, kconfig=kconfig, data=data)
         try:
-            _set_types(opened, program_types or {})
+            set_types(opened, program_types or {})
             return cls(opened)
         except BaseException:
             opened.close()
@@ -271,7 +271,7 @@ class Skeleton:
         return programs.wrap(self._life, self._object.programs[name], self._links)
 
 
-def _set_types(opened: Object, given: Mapping[str, str]) -> None:
+def set_types(opened: Object, given: Mapping[str, str]) -> None:
     """Give a type to the programs whose section tells this libbpf none.
 
     Raises:
