@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from xdpctl.errors import ConfigError, NetlinkError, PrivilegeError, errno_text
-from xdpctl.netlink import interfaces, netns, wire
+from xdpctl.netlink import ethtool, interfaces, netns, wire
 from xdpctl.netlink.attributes import NLA_F_NESTED, attr, attr_nest, attr_text, attr_u32
 
 RTM_NEWLINK = 16
@@ -200,6 +200,22 @@ def set_mtu(name: str, mtu: int) -> None:
         PrivilegeError: needs CAP_NET_ADMIN.
     """
     _change(name, attr_u32(IFLA_MTU, mtu), f"setting the MTU of {name} to {mtu}")
+
+
+def change(ifindex: int, *, up: bool | None = None, mtu: int | None = None) -> None:
+    """Change a link by its number, so that none that took over its name is meant.
+
+    Raises:
+        NetlinkError: refused, in the kernel's words; ENODEV: it is gone.
+        PrivilegeError: needs CAP_NET_ADMIN.
+    """
+    what = f"setting {'the MTU of ' if mtu is not None else ''}{ethtool.label(ifindex)}"
+    flags, mask = (0, 0) if up is None else (IFF_UP if up else 0, IFF_UP)
+    if mtu is not None:
+        what += f" to {mtu}"
+    elif up is not None:
+        what += " up" if up else " down"
+    _ask(RTM_NEWLINK, _IFINFO.pack(0, 0, ifindex, flags, mask) + _optional(IFLA_MTU, mtu), what)
 
 
 def set_address(name: str, address: str) -> None:
