@@ -4,7 +4,8 @@
  * then. Reads only; `xdpctl trace drops` loads it.
  *
  * Globals
- *   veth_code   0   places (first, behind last) from which veth drops what its ring did not take; 0: not known
+ *   code        0   where (first, behind last) veth drops what its ring did not take, and generic XDP what a program
+ *                   drops; 0: not known
  * Maps
  *   drops       per-CPU hash: struct drop_key -> struct drop
  *   rings       hash: struct ring_key -> struct ring_state
@@ -100,8 +101,13 @@ struct range {
 	__u64 to;
 };
 
-#define VETH_PLACES 4
-const volatile struct range veth_code[VETH_PLACES] = {};
+#define PLACES 4
+struct code {
+	struct range veth[PLACES];
+	struct range generic[PLACES];
+};
+
+const volatile struct code code = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -427,13 +433,11 @@ static __always_inline struct ptr_ring *veth_ring(const struct net_device *recei
 	return (void *)rq + (queue & 4095) * bpf_core_type_size(struct veth_rq) + bpf_core_field_offset(rq->xdp_ring);
 }
 
-static __always_inline int in_veth_code(__u64 location)
+static __always_inline int within(__u64 location, const volatile struct range *places)
 {
-	if (!veth_code[0].from)
-		return 1;
 #pragma unroll
-	for (int i = 0; i < VETH_PLACES; i++)
-		if (location >= veth_code[i].from && location < veth_code[i].to)
+	for (int i = 0; i < PLACES; i++)
+		if (location >= places[i].from && location < places[i].to)
 			return 1;
 	return 0;
 }
@@ -517,7 +521,7 @@ static __always_inline int dropped(struct sk_buff *skb, void *location, __u32 re
 		if (sk)
 			key.netns = sk->__sk_common.skc_net.net->ns.inum;
 	}
-	generic = REASON_IS(reason, XDP);
+	generic = REASON_IS(reason, XDP) || within(key.location, code.generic);
 	if (dev && generic) {
 		struct bpf_prog *prog = dev->xdp_prog;
 
@@ -541,7 +545,7 @@ static __always_inline int dropped(struct sk_buff *skb, void *location, __u32 re
 			}
 		} else if (is_qdisc(reason)) {
 			look_at_qdisc(dev, mapping, skb->priority, &place, name);
-		} else if (KIND_IS(kind, "veth") && in_veth_code(key.location)) {
+		} else if (KIND_IS(kind, "veth") && (!code.veth[0].from || within(key.location, code.veth))) {
 			place.key.kind = VETH;
 			place.key.queue = mapping;
 			place.ring = veth_ring(dev, mapping);

@@ -279,35 +279,14 @@ int BPF_PROG(softirq_exit, __u32 vector)
 	return net_tx(vector, 0);
 }
 
-#define INDEX_BUCKETS 256 /* NETDEV_HASHENTRIES */
-#define INDEX_CHAIN 256
-
-/* The device with this ifindex in the caller's network namespace. */
-static __always_inline struct net_device *device_of(__u32 ifindex)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct net *net = BPF_CORE_READ(task, nsproxy, net_ns);
-	struct hlist_head *heads = BPF_CORE_READ(net, dev_index_head);
-	struct hlist_node *node = 0;
-
-	bpf_probe_read_kernel(&node, sizeof(node), (void *)heads + (ifindex & (INDEX_BUCKETS - 1)) * sizeof(void *));
-	for (int i = 0; i < INDEX_CHAIN && node; i++) {
-		struct net_device *dev = (void *)node - bpf_core_field_offset(struct net_device, index_hlist);
-
-		if (BPF_CORE_READ(dev, ifindex) == ifindex)
-			return dev;
-		node = BPF_CORE_READ(node, next);
-	}
-	return 0;
-}
-
 /* Run by user space (BPF_PROG_TEST_RUN) with an ifindex and a tx queue: the live qdisc behind it, into `looked`. */
 SEC("raw_tp")
 int look(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u32 ifindex = ctx->args[0], index = ctx->args[1], zero = 0;
 	struct look *look = bpf_map_lookup_elem(&looked, &zero);
-	struct net_device *dev = device_of(ifindex);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct net_device *dev = device_in(BPF_CORE_READ(task, nsproxy, net_ns), ifindex);
 	struct netdev_queue *queue;
 	struct Qdisc *qdisc;
 

@@ -69,6 +69,8 @@ static __always_inline void count(struct edge *edge, __u64 sent, __u64 dropped, 
 		return;
 	}
 	remember(from, edge->from_netns);
+	if (!to && edge->event == REDIRECT_ERR && !edge->map_type) /* a plain bpf_redirect names but an ifindex */
+		to = device_in(BPF_CORE_READ(from, nd_net.net), edge->to);
 	remember(to, edge->to_netns);
 }
 

@@ -210,6 +210,26 @@ static __always_inline void remember(const struct net_device *dev, __u32 netns)
 	bpf_map_update_elem(&devices, &key, &one, BPF_ANY);
 }
 
+#define INDEX_BUCKETS 256 /* NETDEV_HASHENTRIES */
+#define INDEX_CHAIN 256
+
+/* The device with this ifindex in a network namespace. */
+static __always_inline struct net_device *device_in(const struct net *net, __u32 ifindex)
+{
+	struct hlist_head *heads = BPF_CORE_READ(net, dev_index_head);
+	struct hlist_node *node = 0;
+
+	bpf_probe_read_kernel(&node, sizeof(node), (void *)heads + (ifindex & (INDEX_BUCKETS - 1)) * sizeof(void *));
+	for (int i = 0; i < INDEX_CHAIN && node; i++) {
+		struct net_device *dev = (void *)node - bpf_core_field_offset(struct net_device, index_hlist);
+
+		if (BPF_CORE_READ(dev, ifindex) == ifindex)
+			return dev;
+		node = BPF_CORE_READ(node, next);
+	}
+	return 0;
+}
+
 /* Map `lost`: what could not be counted, because a map was full. One row a kind of figure, each tracer names its own. */
 #define LOST_ROWS 4
 struct {

@@ -1,4 +1,4 @@
-"""Queues of a macvtap or tap device, opened as a virtual machine would open them, and read by nobody (linux/if_tun.h)."""
+"""Queues of a macvtap, opened as a virtual machine would open them, and read by nobody (linux/if_tun.h)."""
 
 from __future__ import annotations
 

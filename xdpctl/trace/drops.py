@@ -53,7 +53,15 @@ HOOKS = (
 
 VETH_FUNCTIONS = ("veth_xmit", "__dev_kfree_skb_any", "dev_kfree_skb_any_reason")
 """Where a veth's drop at its ring is said to be: the driver, or the helper that frees for it."""
-VETH_PLACES = 4
+GENERIC_FUNCTIONS = (
+    "netif_receive_generic_xdp",
+    "do_xdp_generic",
+    "bpf_prog_run_generic_xdp",
+    "generic_xdp_tx",
+)
+"""Where a packet ends that a program drops in generic mode: with the reason XDP only if its redirect failed."""
+PLACES = 4
+"""Of each that the tracer has room for."""
 NO_QUEUE = 0xFFFFFFFF
 PREFIX = "SKB_DROP_REASON_"
 
@@ -229,7 +237,7 @@ class DropReport:
         return DropReport(
             self.at,
             tuple(grown for one in self.drops if (grown := _drop_since(one, drops.get(one.key))).packets),
-            tuple(grown for one in self.rings if (grown := _ring_since(one, rings.get(one.key))).drops),
+            tuple(more for one in self.rings if (more := _ring_since(one, rings.get(one.key))).drops),
             self.lost - earlier.lost,
         )
 
@@ -360,14 +368,14 @@ def _reason(via: str, number: int) -> str | None:
 
 
 def _prepare(opened: Object) -> None:
-    """Tell the tracer where veth's code is, as far as kallsyms says."""
-    extents = symbols().extents(*VETH_FUNCTIONS)[:VETH_PLACES]
-    if not extents:
-        return
-    content = b"".join(struct.pack("=QQ", *one) for one in extents)
+    """Tell the tracer where veth's and generic XDP's code is, as far as kallsyms says."""
+    places = []
+    for functions in (VETH_FUNCTIONS, GENERIC_FUNCTIONS):
+        extents = symbols().extents(*functions)[:PLACES]
+        places += [*extents, *[(0, 0)] * (PLACES - len(extents))]
     rodata = next(one for one in opened.maps.values() if one.name.endswith(".rodata"))
-    # veth_code is the object's only constant
-    rodata.patch_initial_value(0, content)
+    # `code` is the object's only constant
+    rodata.patch_initial_value(0, b"".join(struct.pack("=QQ", *one) for one in places))
 
 
 def _producer(key: bytes, value: bytes, devices: Mapping[tuple[int, int], Device]) -> Producer:

@@ -81,7 +81,7 @@ class Histogram:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """``{"packets", "mean_ns", "p50_ns", "p99_ns", "max_ns", "histogram": [{"from_ns", "below_ns", "packets"}]}``."""
+        """Stable keys; ``histogram`` has a row a power of two: ``{"from_ns", "below_ns", "packets"}``."""
         return {
             "packets": self.packets,
             "mean_ns": round(self.mean_ns),

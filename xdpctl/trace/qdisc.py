@@ -277,7 +277,7 @@ class QdiscTrace:
     def _waiting(self, devices: Mapping[tuple[int, int], Device]) -> tuple[Waiting, ...]:
         now = time.monotonic_ns()  # the clock of bpf_ktime_get_ns()
         found: dict[tuple[int, int, int], tuple[int, int]] = {}
-        for _, value in self._tracer.map("packets").items():
+        for _key, value in self._tracer.map("packets").items():  # noqa: PERF102 - no dict: one system call for both
             at, _cpu, inode, ifindex, queue = _QUEUED.unpack(value)
             count, oldest = found.get((inode, ifindex, queue), (0, now))
             found[inode, ifindex, queue] = (count + 1, min(oldest, at))
