@@ -160,7 +160,7 @@ def _observe(snapshot: Path | None) -> Snapshot:
         return jsonform.read(snapshot)
     from xdpctl.host.collect import collect
 
-    return collect(netns="all", probes=("xdp_link", "tcx", "frags"))
+    return collect(netns="all", probes=("xdp_link", "tcx", "frags"), pools=True)
 
 
 def _answer(question: Question, snapshot: Path | None) -> tuple[Answer, Snapshot]:

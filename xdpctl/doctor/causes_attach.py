@@ -295,7 +295,8 @@ CAUSES: tuple[Cause, ...] = (
         "",
         "the receive ring is larger than a page pool may be (32768), so the driver can't set its rings up for XDP",
         "ethtool -g D",
-        "ethtool -G D rx 16384, or a kernel from 6.1.159, 6.12.58",
+        "ethtool -G D rx 16384, or a kernel from 5.10.247, 6.1.159, 6.12.58, 6.18",
+        finding="page-pool.too-large",
         heard="nowhere",
     ),
     Cause(

@@ -27,6 +27,7 @@ TITLES = {
     "redirect": "Redirecting",
     "transmit": "XDP_TX",
     "qdisc": "Qdiscs and rings",
+    "page-pool": "Page pools",
     "environment": "The machine",
     "link": "Links",
     "probe": "Measured by --probe",

@@ -59,11 +59,13 @@ SUBJECTS = (
     _subject("transmit_veth", "Transmit", kinds="veth"),
     _subject("tun", "Redirect", kinds="tun"),
     _subject("qdisc", "Health"),
+    _subject("page_pool", "AttachXdp Health"),
     _subject("environment", "AttachXdp AttachTc"),
     _subject("measured", ""),
 )
 """In the order in which the kernel makes its checks, so that the first failure is the one it answers with."""
 MACHINE = "xdpctl.doctor.rules.environment"
+WHOLE = (MACHINE, "xdpctl.doctor.rules.page_pool")
 """Where the rules without an intent are."""
 
 _SEVERITY = {Status.FAIL: 0, Status.UNKNOWN: 1, Status.WARN: 2, Status.OK: 3}
@@ -95,7 +97,7 @@ def judge(snapshot: Snapshot, intents: Iterable[Intent]) -> list[Finding]:
     only_native: set[LinkRef | None] = set()
     if any(_name(one) == "Health" and not getattr(one, "named", True) for one in wanted):
         # the whole host is asked about
-        for rule in rules_of(MACHINE):
+        for rule in (each for module in WHOLE for each in rules_of(module)):
             if not rule.judges:
                 findings += rule.function(case, None)
     for intent in wanted:
