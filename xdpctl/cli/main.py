@@ -19,6 +19,7 @@ COMMANDS = {
     "build": "xdpctl.cli.build",
     "detach": "xdpctl.cli.detach",
     "doctor": "xdpctl.cli.doctor",
+    "driver": "xdpctl.cli.driver",
     "explain": "xdpctl.cli.explain",
     "gen": "xdpctl.cli.gen",
     "inspect": "xdpctl.cli.inspect",
