@@ -47,6 +47,21 @@ def test_redirected_frames_vanish_in_a_veth_until_its_peer_is_cured_but_not_in_g
     assert "redirect.veth-peer-napi" in text
 
 
+def test_a_packet_that_comes_while_another_cpu_sends_waits_for_it_and_is_not_forgotten():
+    played, text = play("stuck-qdisc")
+    facts = played.outcome.facts
+    assert facts["fixed"]  # every kernel of the matrix has STATE_MISSED
+    assert facts["lockless"] is True
+    overtaken, free = facts["qdiscs"]["pfifo_fast"], facts["qdiscs"]["noqueue"]
+    assert (overtaken["stuck"], free["stuck"], free["by_other"]) == (0, 0, 0)
+    assert overtaken["by_other"] >= 0.9 * overtaken["packets"]
+    assert facts["qdiscs"]["pfifo"]["p50_us"] * 1000 > facts["burn_ns"] / 2  # only the flag differs
+    assert free["p50_us"] * 1000 < facts["burn_ns"] / 10 < overtaken["p50_us"] * 1000
+    assert facts["at_last_look"]["stuck"] == 0
+    assert facts["at_last_look"]["packets"] > 0
+    assert "staged" in text
+
+
 def test_rings_lie_in_c_as_their_models_say_and_cured_ones_never():
     played, text = play("ring-race")
     searched = {one["name"]: one for one in played.outcome.facts["models"]}
