@@ -97,3 +97,85 @@ def _told(
         "changes": [one.to_json() for one in changes],
         "notes": notes,
     }
+
+
+@app.command()
+def show(
+    interfaces: Annotated[
+        Optional[list[str]],  # noqa: UP045 - see above
+        typer.Argument(
+            metavar="[IFACE...]",
+            help="Interfaces (names or globs); all by default.",
+            autocompletion=complete.interface,
+        ),
+    ] = None,
+    netns: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="Look in this network namespace.",
+            autocompletion=complete.namespace,
+            is_eager=True,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how devices are set, at most what, and the room that XDP has on them.
+
+    xdpctl driver show eth0
+
+    xdpctl driver show 'veth*' --json
+    """
+    from xdpctl.cli.output import print_json, print_line
+    from xdpctl.doctor.sheet import sheet
+    from xdpctl.host.collect import collect
+    from xdpctl.netlink import interfaces as known
+    from xdpctl.netlink import netns as spaces
+
+    with spaces.enter(netns):
+        chosen = {number for _name, number in known.expand(interfaces or ())} if interfaces else None
+        names = {name for number, name in known.names().items() if chosen is None or number in chosen}
+    snapshot = collect(netns=netns or "current", statistics_of=names, probes=(), settings=True)
+    sheets = [sheet(snapshot, one) for one in snapshot.links() if chosen is None or one.ifindex in chosen]
+    if as_json:
+        problems = [{"what": one.what, "why": one.why} for one in snapshot.problems]
+        print_json({"devices": sheets, "problems": problems})
+        return
+    for place, one in enumerate(sheets):
+        if place:
+            print_line("")
+        for line in _sheet_lines(one):
+            print_line(line)
+
+
+def _sheet_lines(told: dict[str, Any]) -> list[str]:
+    """Label and value; what is absent is left out."""
+    lines = [f"{told['interface']}  ({told['driver'] or 'no driver'}, {'up' if told['up'] else 'down'})"]
+    for key, value in told.items():
+        if key in ("interface", "driver", "up", "netns") or value in (None, [], {}):
+            continue
+        for part, text in _parts(key, value):
+            lines.append(f"  {part.replace('_', ' '):<18}{text}")
+    return lines
+
+
+def _parts(key: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [(key, _inline(one)) for one in value]
+    if key == "headroom":
+        limit, rest = value["mtu"], {name: one for name, one in value.items() if name != "mtu"}
+        spelled = [("queues and CPUs", _inline(rest))]
+        if limit is not None:
+            spelled.insert(0, ("MTU with XDP", _inline(limit)))
+        return spelled
+    return [(key, _inline(value))]
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_inline(one)}" for name, one in value.items() if one not in (None, (), []))
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
