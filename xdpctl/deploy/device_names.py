@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 _CHECKSUMS = ("ipv4", "ip-generic", "ipv6", "fcoe-crc", "sctp")
-_TCP = ("tcp", "tcp-ecn", "tcp-mangleid", "tcp6")
+_TCP = ("tcp", "tcp-ecn", "tcp-mangleid", "tcp6", "tcp-accecn")
 _FEATURES: tuple[tuple[tuple[str, str], tuple[str, ...]], ...] = (
     (("rx", "rx-checksumming"), ("rx-checksum",)),
     (("tx", "tx-checksumming"), tuple(f"tx-checksum-{one}" for one in _CHECKSUMS)),
@@ -30,7 +30,7 @@ SHORT = {name: kernel for names, kernel in _FEATURES for name in names}
 
 
 def kernel_feature_names(name: str) -> tuple[str, ...]:
-    """The kernel's features behind a name of ethtool's: ``tso`` is four; any other name is the kernel's own."""
+    """The kernel's features behind a name of ethtool's: ``tso`` is five; any other name is the kernel's own."""
     return SHORT.get(name, (name,))
 
 
