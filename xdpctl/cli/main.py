@@ -25,8 +25,10 @@ COMMANDS = {
     "inspect": "xdpctl.cli.inspect",
     "lab": "xdpctl.cli.lab",
     "schema": "xdpctl.cli.schema",
+    "pool": "xdpctl.cli.pool",
     "snapshot": "xdpctl.cli.snapshot",
     "status": "xdpctl.cli.status",
+    "trace": "xdpctl.cli.trace",
     "validate": "xdpctl.cli.validate",
 }
 """Command name -> module with an `app`; a module is imported only when its command is asked for."""

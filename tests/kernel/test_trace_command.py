@@ -1,0 +1,87 @@
+"""`xdpctl trace` as a user runs it: figures, words and the fix; bounded, and clean at its end."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from live import running
+
+from xdpctl.netlink import netns
+from xdpctl.trace.frames import Port, ethernet
+
+pytestmark = pytest.mark.kernel
+
+FRAME = ethernet(b"x", destination="02:00:00:00:00:99")
+
+
+@pytest.fixture(scope="module")
+def pair(world_of_module):
+    """source s1 (far) - s0 (here) ... t0 (here) - t1 (far), with a redirect from s0 to t0 that is lost."""
+    here, far = world_of_module.namespace(), world_of_module.namespace()
+    world_of_module.veth("s0", "s1", netns_a=here, netns_b=far)
+    world_of_module.veth("t0", "t1", netns_a=here, netns_b=far)
+    with running("redirect", "s0", netns_name=here, target="t0"), netns.enter(far), Port("s1") as port:
+        yield here, port
+
+
+def while_sending(port, command):
+    """What the command printed, frames being sent all the time."""
+    over = threading.Event()
+
+    def send():
+        while not over.wait(0.01):
+            port.send(FRAME)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        return command()
+    finally:
+        over.set()
+        sender.join()
+
+
+def test_a_lost_redirect_is_told_with_its_cause_and_fix(pair, xdpctl):
+    here, port = pair
+    done = while_sending(
+        port, lambda: xdpctl("trace", "redirect", "--netns", here, "--duration", "1", "--json", check=True)
+    )
+    (line,) = done.stdout.splitlines()
+    (edge,) = (one for one in json.loads(line)["edges"] if one["dropped"])
+    assert (edge["from"]["name"], edge["to"]["name"], edge["sent"]) == ("s0", "t0", 0)
+    assert edge["errno"] in ("EOPNOTSUPP", "ENXIO")
+    assert edge["cause"]["finding"]["id"] == "redirect.veth-peer-napi"
+    assert edge["cause"]["finding"]["fix"]
+
+
+def test_people_read_the_same_in_a_table(pair, xdpctl):
+    here, port = pair
+    done = while_sending(
+        port,
+        lambda: xdpctl(
+            "trace", "redirect", "--netns", here, "--iface", "s0", "--duration", "0.5", check=True
+        ),
+    )
+    assert "s0" in done.stdout
+    assert "fix: " in done.stdout
+
+
+def test_drops_and_qdiscs_are_told_a_line_a_report(pair, xdpctl):
+    here, port = pair
+    lost = while_sending(
+        port, lambda: xdpctl("trace", "drops", "--netns", here, "--duration", "0.5", "--json")
+    )
+    (drop,) = json.loads(lost.stdout)["drops"]
+    assert drop["device"]["name"] in ("s0", "t0")
+    assert drop["packets"] > 0
+    waits = while_sending(port, lambda: xdpctl("trace", "qdisc", "--duration", "0.5", "--json"))
+    assert {"s1"} <= {one["device"]["name"] for one in json.loads(waits.stdout)["queues"]}
+
+
+def test_an_unknown_interface_suggests_near_names(pair, xdpctl):
+    here, _ = pair
+    done = xdpctl("trace", "drops", "--netns", here, "--iface", "s00", "--duration", "1")
+    assert done.returncode == 2
+    assert "s0" in done.stderr
