@@ -123,6 +123,8 @@ class Kind(NamedTuple):
     """Kind of the inverse; None: the same kind with before and after exchanged."""
 
 
+_PROGRAMS, _HOOKS = "xdpctl.deploy.programs", "xdpctl.deploy.attachments"
+_ELEMENTS = "xdpctl.deploy.elements"
 _DEVICE = "xdpctl.deploy.device_execute"
 KINDS: dict[str, Kind] = {
     "device.up": Kind(_DEVICE),
@@ -134,6 +136,19 @@ KINDS: dict[str, Kind] = {
     "device.pause": Kind(_DEVICE),
     "device.private-flags": Kind(_DEVICE),
     "device.napi": Kind(_DEVICE),
+    "program.load": Kind(_PROGRAMS, "program.unload"),
+    "program.unload": Kind(_PROGRAMS, "program.load"),
+    "program.keep": Kind(_PROGRAMS, "program.release"),
+    "program.release": Kind(_PROGRAMS, "program.keep"),
+    "xdp.attach": Kind(_HOOKS, "xdp.detach"),
+    "xdp.update": Kind(_HOOKS),
+    "xdp.detach": Kind(_HOOKS, "xdp.attach"),
+    "tc.attach": Kind(_HOOKS, "tc.detach"),
+    "tc.update": Kind(_HOOKS),
+    "tc.detach": Kind(_HOOKS, "tc.attach"),
+    "map.entries": Kind(_ELEMENTS),
+    "map.copy": Kind(_ELEMENTS, "map.uncopy"),
+    "map.uncopy": Kind(_ELEMENTS, "map.copy"),
 }
 """Every kind of change. Rows are added here: a journal of another process must find them without importing more."""
 

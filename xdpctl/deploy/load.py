@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from xdpctl.obj.model import ObjFile
 
 LARGEST_OBJECT = 256 << 20
-FEATURE_NAMES: Mapping[str, Sequence[str]] = {
-    "rx": ("rx-checksum",),
-    "gro": ("rx-gro",),
-    "lro": ("rx-lro",),
-    "gso": ("tx-generic-segmentation",),
-    "rxhash": ("rx-hashing",),
-    "rxvlan": ("rx-vlan-hw-parse",),
-    "txvlan": ("tx-vlan-hw-insert",),
-    "ntuple": ("rx-ntuple-filter",),
-    "sg": ("tx-scatter-gather",),
-}
-"""ethtool's short names -> the kernel's, as far as one can contradict the other (ethtool.c off_flag_def[])."""
 
 
 class Loaded(NamedTuple):
@@ -336,9 +324,11 @@ class _Reader:
     def contradicting_features(
         self, source: Source, base: tuple[str | int, ...], features: Mapping[str, bool]
     ) -> None:
+        from xdpctl.deploy.device_names import kernel_feature_names
+
         seen: dict[str, tuple[str, bool]] = {}
         for name, value in features.items():
-            for kernel in FEATURE_NAMES.get(name, (name,)):
+            for kernel in kernel_feature_names(name):
                 if kernel in seen and seen[kernel][1] != value:
                     other = seen[kernel][0]
                     self.wrong.append(

@@ -1,0 +1,259 @@
+"""Programs go onto hooks, change there in place, and leave (the strategies of `attach`, one link at a time).
+
+Every execution looks first what is there: a journal may run it again, or run its inverse, wherever it was cut off.
+A link that was made but not yet pinned when the process died is gone with it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from xdpctl.attach import ownership
+from xdpctl.attach.model import Attachment, ProgramRef
+from xdpctl.attach.strategy import Target
+from xdpctl.attach.xdp import XdpLink, XdpNetlink
+from xdpctl.bpf import query
+from xdpctl.bpf.link import Order, open_link
+from xdpctl.deploy import holding
+from xdpctl.errors import AttachError, NotFoundError, XdpctlError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xdpctl.attach.strategy import Strategy
+    from xdpctl.deploy.change import Change, Context
+    from xdpctl.deploy.holding import Holding
+    from xdpctl.netlink.netns import NetnsRef
+
+
+def execute(change: Change, context: Context) -> None:
+    """Attach, update or detach; see `change.execute`.
+
+    Raises:
+        AttachError: the kernel refused, or something else is there than was planned.
+        NotFoundError: the interface or its namespace is gone.
+    """
+    with holding.inside(change, context) as (held, ref):
+        room = change.kind.partition(".")[0]
+        if room == "xdp":
+            _xdp(change, held, ref)
+        else:
+            held.link(change)
+            _tc(change, held, ref)
+
+
+def _id(held: Holding, told: dict[str, Any]) -> int | None:
+    """Id of the program that a side of a change names; None: nothing."""
+    if told["program"] is None:
+        return None
+    return held.program(told["deployment"], told["program"]).id
+
+
+def _id_if_held(held: Holding, told: dict[str, Any]) -> int | None:
+    """As `_id`, of what is to leave: where its pin is gone, nobody runs it."""
+    try:
+        return _id(held, told)
+    except NotFoundError:
+        return None
+
+
+def _changed(change: Change, number: int) -> AttachError:
+    return AttachError(
+        f"{change.target} holds program {number} now, which it did not when this was planned",
+        interface=change.target,
+        hint="plan again",
+    )
+
+
+def _target(change: Change, ref: NetnsRef, hook: str, mode: str | None = None) -> Target:
+    return Target(change.target, change.ifindex or 0, None, ref.label or None, ref.inode, hook, mode)
+
+
+def _pin_of(ref: NetnsRef, ifindex: int, hook: str, program: int) -> tuple[Path, int] | None:
+    """Our pin of the link that holds a program on a hook: (path, link id)."""
+    folder = ownership.links_folder() / str(ref.inode)
+    found = re.compile(rf"{ifindex}-.*-{hook}-\d+")
+    try:
+        names = [one for one in folder.iterdir() if found.fullmatch(one.name)]
+    except OSError:
+        names = []
+    for path in names:
+        try:
+            with open_link(path) as link:
+                info = query.link_info(link.fd)
+        except XdpctlError:
+            continue
+        if info.program_id == program and info.ifindex == ifindex:
+            return path, info.id
+    # pinned when the device was in another namespace
+    for one in ownership.pinned_links():
+        if (one.ifindex, one.program_id) == (ifindex, program) and f"-{hook}-" in one.path.name:
+            return one.path, one.link_id
+    return None
+
+
+def _attachment(
+    change: Change, ref: NetnsRef, hook: str, number: int, told: dict[str, Any], mode: str | None = None
+) -> Attachment:
+    """What is there now, as the strategies take it."""
+    ifindex = change.ifindex or 0
+    pin = None
+    link_id = None
+    if told.get("via") not in ("netlink", "clsact"):
+        found = _pin_of(ref, ifindex, hook, number)
+        if found is not None:
+            pin, link_id = found
+        else:
+            link_id = next(
+                (one.id for one in query.links() if (one.ifindex, one.program_id) == (ifindex, number)), None
+            )
+    if told.get("via") == "clsact":
+        via = "clsact"
+    elif hook == "xdp":
+        via = "link" if link_id is not None else "netlink"
+    else:
+        via = hook.partition("-")[0]
+    return Attachment(
+        interface=change.target,
+        ifindex=ifindex,
+        netns=ref.label or None,
+        netns_inode=ref.inode,
+        hook=hook,
+        mode=mode,
+        via=via,
+        program=ProgramRef(number),
+        link_id=link_id,
+        pin=pin,
+        owner="xdpctl" if pin is not None else "other",
+        priority=told.get("priority"),
+        handle=told.get("handle"),
+    )
+
+
+# -- XDP ----------------------------------------------------------------------------------------------------------
+
+
+def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
+    before, after = holding.side(change, "before"), holding.side(change, "after")
+    what = change.kind.partition(".")[2]
+    mode = after["mode"] if what != "detach" else before["mode"]
+    xdp = held.link(change).xdp
+    present = {"native": xdp.native, "generic": xdp.generic, "offload": xdp.offload}
+    modes = ("native", "generic") if mode == "auto" else (mode,)
+    now_mode = next((one for one in modes if present.get(one)), modes[0])
+    now = present.get(now_mode)
+    if what == "detach":
+        number = _id_if_held(held, before)
+        if now is None or now != number:
+            return  # it has left already; what is there now is none of ours
+        old = _attachment(change, ref, "xdp", now, before, now_mode)
+        (XdpNetlink() if old.link_id is None else XdpLink()).detach(old)
+        return
+    wanted = held.program(after["deployment"], after["program"])
+    if now == wanted.id:
+        return
+    if what == "attach" or (now is None and after.get("foreign") is None):
+        if now is not None:
+            raise _changed(change, now)
+        strategy = (
+            XdpNetlink() if after.get("via") == "netlink" else XdpLink(or_netlink=after.get("via") is None)
+        )
+        strategy.attach(wanted, _target(change, ref, "xdp", mode), held.transaction)
+        return
+    if now is None or now != _id(held, before):
+        raise _changed(change, now or 0)
+    old = _attachment(change, ref, "xdp", now, before, now_mode)
+    target = _target(change, ref, "xdp", now_mode)
+    (XdpNetlink() if old.link_id is None else XdpLink()).replace(wanted, target, old, held.transaction)
+    if after.get("foreign") is not None and old.pin is not None:
+        from xdpctl.bpf import pins
+
+        pins.unpin(old.pin)  # somebody else's link is theirs again
+
+
+# -- TC -----------------------------------------------------------------------------------------------------------
+
+
+def _tc(change: Change, held: Holding, ref: NetnsRef) -> None:
+    before, after = holding.side(change, "before"), holding.side(change, "after")
+    what = change.kind.partition(".")[2]
+    told = after if what != "detach" else before
+    hook = told["at"]
+    present = _tc_present(change.ifindex or 0, hook)
+    strategy = _strategy(hook, held, after, present, change)
+    if what == "detach":
+        number = _id_if_held(held, before)
+        if number is None or (number, before.get("priority")) not in present:
+            return
+        strategy.detach(_attachment(change, ref, hook, number, before))
+        return
+    wanted = held.program(after["deployment"], after["program"])
+    if (wanted.id, after.get("priority")) in present:
+        return
+    if what == "attach":
+        made = strategy.attach(wanted, _target(change, ref, hook), held.transaction)
+        if made.via == "clsact":
+            _mark_clsact(wanted.id, ref, change, made=made.made_clsact)
+        return
+    number = _id(held, before)
+    if number is None or (number, before.get("priority")) not in present:
+        raise AttachError(
+            f"{hook} of {change.target} does not hold what it did when this was planned",
+            interface=change.target,
+            hint="plan again",
+        )
+    strategy.replace(
+        wanted, _target(change, ref, hook), _attachment(change, ref, hook, number, before), held.transaction
+    )
+    if hook.startswith("clsact"):
+        from xdpctl.attach import runstate
+
+        _mark_clsact(wanted.id, ref, change, made=runstate.made_clsact(ref.inode, change.ifindex or 0))
+
+
+def _tc_present(ifindex: int, hook: str) -> list[tuple[int, int | None]]:
+    """(program id, priority) of what is on a TC hook, in order."""
+    if hook.startswith("clsact"):
+        from xdpctl.errors import NetlinkError
+        from xdpctl.netlink import tc
+
+        try:
+            return [
+                (one.prog_id, one.priority) for one in tc.bpf_filters(ifindex, hook.removeprefix("clsact-"))
+            ]
+        except NetlinkError:
+            return []  # no clsact there
+    from xdpctl.attach.observe import NETKIT, TCX
+
+    return [(one.program_id, None) for one in query.tcx_query(ifindex, {**TCX, **NETKIT}[hook]).entries]
+
+
+def _strategy(
+    hook: str, held: Holding, after: dict[str, Any], present: list[tuple[int, int | None]], change: Change
+) -> Strategy:
+    ifindex = change.ifindex or 0
+    if hook.startswith("clsact"):
+        from xdpctl.attach.clsact import Clsact
+
+        return Clsact({ifindex: after["priority"]} if after.get("priority") else {})
+    from xdpctl.attach.netkit import Netkit
+    from xdpctl.attach.tcx import Tcx
+
+    place = {}
+    for word, first in (("before", True), ("behind", False)):
+        if after.get(word) is not None:
+            number = _id(held, {"deployment": after["deployment"], "program": after[word]})
+            if any(one == number for one, _ in present):
+                place[ifindex] = Order(before=first, program_id=number)
+    return Netkit(place) if hook.startswith("netkit") else Tcx(place)
+
+
+def _mark_clsact(program: int, ref: NetnsRef, change: Change, *, made: bool) -> None:
+    """Remember that clsact of this device is ours to remove."""
+    from xdpctl.attach import runstate
+
+    record = runstate.read().get(program)
+    if record is not None:
+        marks = {*record.clsact, (ref.inode, change.ifindex or 0)} if made else set(record.clsact)
+        runstate.write(record._replace(via="clsact", clsact=tuple(sorted(marks))))

@@ -1,0 +1,80 @@
+"""One deployment command at a time changes the machine: a lock (flock(2)) that tells who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from xdpctl.attach import runstate
+from xdpctl.attach.model import iso
+from xdpctl.errors import ConfigError, PrivilegeError, XdpctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEP_SECONDS = 0.02
+
+
+class LockedError(XdpctlError):
+    """Another command is changing the machine."""
+
+    exit_code = 75  # sysexits.h's EX_TEMPFAIL
+
+
+@contextlib.contextmanager
+def locked(command: str | None = None, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the machine's lock.
+
+    Args:
+        command: what to tell others who holds it; None: this process's command line.
+        wait: seconds to wait for another to end.
+
+    Raises:
+        LockedError: another holds it: pid, command, since when.
+        PrivilegeError, ConfigError: its file can't be made.
+    """
+    path = runstate.folder() / "lock"
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # never removed: two could hold two files of one name
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError as error:
+        raise PrivilegeError(f"lock {path}", capability="root") from error
+    except OSError as error:
+        raise ConfigError(f"can't lock {path}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        until = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise _held(fd) from None
+            time.sleep(STEP_SECONDS)
+        told = {
+            "pid": os.getpid(),
+            "command": command or " ".join(["xdpctl", *sys.argv[1:]]),
+            "since": time.time(),
+        }
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(told).encode("utf-8", "surrogateescape"), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _held(fd: int) -> LockedError:
+    who = "another command"
+    with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+        told = json.loads(os.pread(fd, 1 << 16, 0))
+        who = f"`{told['command']}` (pid {told['pid']}, since {iso(told['since'])})"
+    return LockedError(f"{who} is changing this machine", hint="--wait waits until it has ended")
