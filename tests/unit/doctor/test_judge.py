@@ -162,6 +162,7 @@ def test_ids_are_unique_and_tell_where_they_belong():
         "attach",
         "redirect",
         "transmit",
+        "page-pool",
         "qdisc",
         "environment",
         "link",
