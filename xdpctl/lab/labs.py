@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LABS = {
     "veth-redirect": "xdpctl.lab.veth_redirect",
     "stuck-qdisc": "xdpctl.lab.stuck_qdisc",
+    "macvtap-queues": "xdpctl.lab.macvtap_queues",
     "ring-race": "xdpctl.lab.ring_race",
 }
 """Lab name -> module with a `LAB`, imported when it is asked for."""
