@@ -125,7 +125,7 @@ class Burner:
                 for which, where in ((1, IN_XMIT), (2, AT_EMPTY)):
                     if self._wait_for(where, turn, number + 1):
                         sent.append((self._send(self._senders[which], which), where))
-                _until(lambda expected=number + 1: _word(turn, 1) == expected, 2.0, "the held-up sender")  # type: ignore[misc]
+                _until(lambda expected=number + 1: _word(turn, 1) == expected, 10.0, "the held-up sender")  # type: ignore[misc]
                 found += [self._outcome(*one) for one in sent]
         return found
 
