@@ -8,6 +8,7 @@ ENOTSUPP is done one by one, and the map remembers.
 from __future__ import annotations
 
 import errno
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl.bpf import walk
@@ -78,8 +79,8 @@ def read(elements: Elements, *, size: int | None = None) -> Iterator[Batch]:
     size = size or room(elements)
     if "lookup" not in elements.one_by_one:
         batches = _read(elements, size)
-        if elements.type == "lpm_trie":
-            batches = _once(batches)
+        if elements.type in walk.PASSED_OVER:
+            batches = _once(itertools.chain(batches, _read(elements, size)))
         first = next(batches, None)
         if first is not None:
             yield first

@@ -67,6 +67,8 @@ def meaning(operation: str, kind: str, code: int, room: str) -> Meaning:
         return f"it is full ({room})", "an upgrade can make it larger: max_entries"
     if code == errno.EINVAL and operation == "update" and kind == "lpm_trie":
         return "the prefix is longer than the address", None
+    if code == errno.EINVAL and operation == "update" and kind in {"devmap", "devmap_hash"}:
+        code = errno.ENODEV
     text, hint = _MEANINGS.get((operation, code), ("", None))
     return text.format(room=room), hint
 

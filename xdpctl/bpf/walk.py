@@ -2,7 +2,8 @@
 
 A hash answers for a key that is gone with its first key again (htab_map_get_next_key, trie_get_next_key): a plain
 loop then returns keys twice, or never ends. Here each key comes once, and the walk goes on behind the last key that
-is still there.
+is still there. A trie whose nodes are exchanged during the call may pass over a subtree (trie_get_next_key compares
+``child[0]`` with the node that it came by): tries are walked twice.
 """
 
 from __future__ import annotations
@@ -34,7 +35,21 @@ def keys(elements: Elements) -> Iterator[bytes]:
             key = elements.next_key(key)
         return
     seen: dict[bytes, None] = {}
+    yield from _unseen(elements, key, seen)
+    if elements.type in PASSED_OVER:
+        yield from _unseen(elements, elements.next_key(None), seen, again=True)
+
+
+PASSED_OVER = frozenset({"lpm_trie"})
+"""Types whose walk may miss what is there all the time."""
+
+
+def _unseen(
+    elements: Elements, key: bytes | None, seen: dict[bytes, None], *, again: bool = False
+) -> Iterator[bytes]:
     restarts = 0
+    if again:
+        key = _first_unseen(elements, key, seen)
     while key is not None:
         if key not in seen:
             seen[key] = None

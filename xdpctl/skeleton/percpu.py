@@ -10,7 +10,7 @@ class PerCpu(list[Any]):
     """One value a possible CPU, by CPU number; offline ones have theirs too."""
 
     def sum(self) -> Any:
-        """The sum: of numbers a number, of structs a `Totals` by member, of arrays a list.
+        """The sum: of numbers a number, of structs a `Totals` by member (without text), of arrays a list.
 
         Raises:
             TypeError: text can't be added.
@@ -45,5 +45,6 @@ def total(values: list[Any]) -> Any:
         return sum(values)
     names = list(first) if isinstance(first, Mapping) else list(getattr(first, "_members", ()))
     if names:
-        return Totals({name: total([one[name] for one in values]) for name in names})
+        columns = ((name, [one[name] for one in values]) for name in names)
+        return Totals({name: total(column) for name, column in columns if not isinstance(column[0], str)})
     return [total(list(column)) for column in zip(*values, strict=True)]

@@ -85,7 +85,7 @@ def shape_of(info: MapInfo, btf: Btf | None, key_type_id: int, value_type_id: in
         key = plain.lpm_key(info.key_size, typed_key)
     elif typed_key is not None:
         key = typed_key
-    elif (kind.keys == "index" or kind.holds == "device") and info.key_size == 4:
+    elif (kind.keys == "index" or kind.holds in {"device", "map"}) and info.key_size == 4:
         key = plain.number(4)
     else:
         key = plain.HexForm(info.key_size)

@@ -25,6 +25,7 @@ from xdpctl.bpf import batch
 from xdpctl.bpf.elements import possible_cpus
 from xdpctl.errors import ConfigError, MapError
 from xdpctl.libbpf import uapi
+from xdpctl.skeleton.declared import by_users, declared
 from xdpctl.skeleton.percpu import PerCpu
 from xdpctl.skeleton.shape import Shape, btf_of, shape_of
 
@@ -148,7 +149,10 @@ class TypedMap:
     def shape(self) -> Shape:
         """How its keys and values are written."""
         if self._shape is None:
-            self._shape = shape_of(self.info(), self._btf, self._key_type, self._value_type)
+            key, value = self._key_type, self._value_type
+            if self._btf is not None and not (key or value):
+                key, value = declared(self._btf, self.name)
+            self._shape = shape_of(self.info(), self._btf, key, value)
         return self._shape
 
     @property
@@ -448,6 +452,8 @@ def open_typed(which: Path | str | int) -> TypedMap:
     try:
         info = source.info()
         btf, _ = btf_of(info)
+        if btf is None and (found := by_users(info.id, info.name)) is not None:
+            return TypedMap(source, *found)
         return TypedMap(source, btf, info.btf_key_type_id, info.btf_value_type_id)
     except BaseException:
         source.close()
