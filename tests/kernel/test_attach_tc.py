@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 from attachments import HEADER, agree, attach, detach, nothing_left, programs_of, tc
+from kernels import TCX
 
 from xdpctl.attach import status as status_module
 from xdpctl.attach.request import Position
-from xdpctl.errors import AttachError, ConfigError, NotFoundError
+from xdpctl.errors import AttachError, ConfigError, NotFoundError, UnsupportedError
 
 pytestmark = pytest.mark.kernel
 
-HOOKS = [("tcx", "ingress"), ("tcx", "egress"), ("clsact", "ingress"), ("clsact", "egress")]
+VIAS = ("tcx", "clsact") if TCX else ("clsact",)
+HOOKS = [(via, hook) for via in VIAS for hook in ("ingress", "egress")]
+DEFAULT = VIAS[0]
+"""Where a TC program goes when nobody says."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,9 @@ def test_programs_stand_in_the_order_that_was_asked(world, pair, three, via, hoo
 
 def test_the_same_program_twice_is_refused(world, pair, three):
     attach(three, "va", netns=pair, program="red", hook="ingress")
-    with pytest.raises(AttachError, match=r"red is on tcx-ingress of va in namespace .* already") as refused:
+    with pytest.raises(
+        AttachError, match=rf"red is on {DEFAULT}-ingress of va in namespace .* already"
+    ) as refused:
         attach(three, "va", netns=pair, program="red", hook="ingress")
     assert "--replace" in refused.value.hint
     attach(three, "va", netns=pair, program="red", hook="egress")
@@ -98,7 +104,7 @@ def test_the_same_program_twice_is_refused(world, pair, three):
     with pytest.raises(AttachError, match="2 programs that could be meant"):
         detach("va", netns=pair)
     detach("va", netns=pair, hook="ingress")
-    assert [one["hook"] for one in agree(world, pair)] == ["tcx-egress"]
+    assert [one["hook"] for one in agree(world, pair)] == [f"{DEFAULT}-egress"]
     detach("va", netns=pair)
 
 
@@ -183,7 +189,7 @@ def test_clsact_of_our_making_goes_with_the_last_of_our_programs_unless_others_u
 def test_when_one_interface_refuses_none_stays(world, pair, three):
     attach(three, "vb", netns=pair, program="red", hook="ingress")
     before = agree(world, pair)
-    for via in ("tcx", "clsact"):
+    for via in VIAS:
         with pytest.raises((AttachError, NotFoundError)):
             # vb has no `nosuch` to go before, so the whole request is refused before anything is done
             attach(three, "va", "vb", netns=pair, program="blue", hook="ingress", via=via,
@@ -198,8 +204,8 @@ def test_a_section_tells_the_direction_and_the_user_may_overrule_it(world, pair,
     attach(obj, "va", netns=pair)
     attach(obj, "vb", netns=pair, hook="ingress")
     assert {(one["interface"], one["hook"]) for one in agree(world, pair)} == {
-        ("va", "tcx-egress"),
-        ("vb", "tcx-ingress"),
+        ("va", f"{DEFAULT}-egress"),
+        ("vb", f"{DEFAULT}-ingress"),
     }
     detach("v*", netns=pair)
     with pytest.raises(ConfigError, match="ingress or egress"):
@@ -214,9 +220,21 @@ def test_options_of_xdp_and_of_tc_exclude_each_other(world, pair, three, compile
     attach(both, "va", netns=pair, hook="ingress")
     assert [(one["hook"], one["program"]["name"]) for one in agree(world, pair)] == [
         ("xdp", "filter"),
-        ("tcx-ingress", "shape"),
+        (f"{DEFAULT}-ingress", "shape"),
     ]
     detach("va", netns=pair, all=True)
+    assert nothing_left()
+
+
+def test_tcx_on_a_kernel_without_it_is_refused_in_words(pair, three):
+    if TCX:
+        (made,) = attach(three, "va", netns=pair, program="red", hook="ingress")
+        assert made.via == "tcx"
+        detach("va", netns=pair)
+        return
+    with pytest.raises(UnsupportedError, match=r"tcx needs Linux 6\.6") as refused:
+        attach(three, "va", netns=pair, program="red", hook="ingress", via="tcx")
+    assert refused.value.hint == "--via clsact"
     assert nothing_left()
 
 

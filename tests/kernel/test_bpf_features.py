@@ -64,7 +64,7 @@ def test_all_probes_together_are_quick():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert float(done.stdout) < 2
+    assert float(done.stdout) < (10 if os.environ.get("XDPCTL_TEST_SLOW") else 2)
 
 
 def test_without_capabilities_the_answer_is_unknown_not_no():

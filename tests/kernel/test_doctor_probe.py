@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from kernels import LIVE_FRAMES, LOST
 
 pytestmark = pytest.mark.kernel
 
@@ -43,15 +44,24 @@ def measured(xdpctl, *argv):
     return finding
 
 
+def not_proven(finding):
+    """Whether that is all that a kernel without live frames lets one say."""
+    if LIVE_FRAMES:
+        return False
+    assert (finding["id"], finding["status"]) == ("probe.not-proven", "unknown")
+    return True
+
+
 def test_a_veth_alone_is_probed_as_a_target(path, xdpctl, world):
     here, there = path
     lost = measured(xdpctl, "out", "--netns", here)
+    if not_proven(lost):
+        return
     assert (lost["id"], lost["errno"], lost["shows_in"]) == (
         "probe.lost",
-        "EOPNOTSUPP",
-        "xdp:xdp_redirect_err",
+        *LOST,
     )
-    assert any("err=-95" in one["fact"] for one in lost["evidence"])
+    assert any(f"err=-{95 if LOST[0] == 'EOPNOTSUPP' else 6}" in one["fact"] for one in lost["evidence"])
     world.run("ethtool", "-K", "far", "gro", "on", netns=there)
     assert measured(xdpctl, "out", "--netns", here)["id"] == "probe.delivered"
 
@@ -60,13 +70,16 @@ def test_a_target_that_is_down_is_measured_as_such(path, xdpctl, world):
     here, there = path
     world.run("ethtool", "-K", "far", "gro", "on", netns=there)
     world.ip("link set out down", here)
-    assert measured(xdpctl, "eth", "--netns", here, "--redirect-to", "out")["errno"] == "ENETDOWN"
+    finding = measured(xdpctl, "eth", "--netns", here, "--redirect-to", "out")
+    assert not_proven(finding) or finding["errno"] == "ENETDOWN"
 
 
 def test_an_object_is_probed_with_its_own_devmap_filled(path, xdpctl, world, compile_c):
     here, there = path
     asked = ("eth", "--netns", here, "--prog", str(compile_c(DEVMAP)))
     nowhere = measured(xdpctl, *asked)
+    if not_proven(nowhere):
+        return
     assert (nowhere["id"], nowhere["status"]) == ("probe.not-redirected", "unknown")
     assert measured(xdpctl, *asked, "--redirect-to", "out")["id"] == "probe.lost"
     world.run("ethtool", "-K", "far", "gro", "on", netns=there)
@@ -75,7 +88,7 @@ def test_an_object_is_probed_with_its_own_devmap_filled(path, xdpctl, world, com
 
 def test_a_program_that_does_not_redirect_is_unknown(path, xdpctl, compile_c):
     finding = measured(xdpctl, "eth", "--netns", path[0], "--prog", str(compile_c(PASS)))
-    assert (finding["id"], finding["status"]) == ("probe.not-redirected", "unknown")
+    assert not_proven(finding) or (finding["id"], finding["status"]) == ("probe.not-redirected", "unknown")
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
@@ -85,7 +98,7 @@ def test_an_attached_program_is_probed_in_the_mode_it_runs_in(path, xdpctl, comp
     xdpctl("attach", "--netns", here, *setting, "eth", str(compile_c(PLAIN)), check=True)
     finding = measured(xdpctl, "eth", "--netns", here)
     if mode == "native":
-        assert (finding["id"], finding["errno"]) == ("probe.lost", "EOPNOTSUPP")
+        assert not_proven(finding) or (finding["id"], finding["errno"]) == ("probe.lost", LOST[0])
     else:
         assert finding["id"] == "probe.delivered", "generic redirects need no NAPI"
     xdpctl("detach", "--netns", here, "eth", check=True)

@@ -304,5 +304,7 @@ def _of_processes() -> dict[int, int]:
             link = os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - thousands of times
         except OSError:
             continue  # gone, a zombie, or somebody else's
+        if not link.startswith("net:["):
+            continue  # empty before 5.12 or so for a process that is just ending
         found.setdefault(int(link[5:-1]), pid)
     return found

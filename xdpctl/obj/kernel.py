@@ -61,6 +61,8 @@ class KernelFacts:
     """Things could be tried (CAP_BPF)."""
     externs: Mapping[str, bool] = field(default_factory=dict)
     """Kfunc, kernel variable or CONFIG_ name -> the kernel has it."""
+    config: bool | None = None
+    """Its configuration can be read (/proc/config.gz or /boot/config-RELEASE); None: not asked."""
     targets: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
     """(attach type, function) -> None: programs load there; ``missing``, or the errno's name where they don't."""
     program_types: Mapping[str, bool] = field(default_factory=dict)
@@ -97,6 +99,7 @@ def gather(obj: ObjFile, *, pin_root: Path | None = None, probe: bool = True) ->
         externs={
             one.name: found for one in obj.externs for found in (_has(one, kernel),) if found is not None
         },
+        config=_config() is not None if any(one.kind == "kconfig" for one in obj.externs) else None,
         targets=_targets(wanted, kernel, may_try=may_try),
         poisoned=poisoned(obj, wanted, kernel),
         pin_root=pin_root,
@@ -204,16 +207,21 @@ def _has_config(name: str) -> bool | None:
         return True
     if not name.startswith("CONFIG_"):
         return False
+    text = _config()
+    return text is not None and b"\n" + name.encode() + b"=" in b"\n" + text
+
+
+def _config() -> bytes | None:
+    """The kernel's configuration where libbpf looks; None: it fails for every CONFIG_ extern, weak or not."""
     import gzip
 
     try:
-        text = gzip.decompress(Path("/proc/config.gz").read_bytes())
+        return gzip.decompress(Path("/proc/config.gz").read_bytes())
     except OSError:
         try:
-            text = Path(f"/boot/config-{os.uname().release}").read_bytes()
+            return Path(f"/boot/config-{os.uname().release}").read_bytes()
         except OSError:
-            return False  # libbpf then fails for every CONFIG_ extern, weak ones too
-    return b"\n" + name.encode() + b"=" in b"\n" + text
+            return None
 
 
 def _has_symbol(name: str) -> bool | None:

@@ -47,7 +47,8 @@ def program_type(name: str) -> bool | None:
     """Whether the kernel has a program type; None: can't be told."""
     if name in _UNPROBED or name not in PROGRAM_TYPE_NUMBERS:
         return None
-    return _libbpf_answer("libbpf_probe_bpf_prog_type", PROGRAM_TYPE_NUMBERS[name])
+    known = _libbpf_answer("libbpf_probe_bpf_prog_type", PROGRAM_TYPE_NUMBERS[name])
+    return _netfilter() if known is None and name == "netfilter" else known
 
 
 def map_type(name: str) -> bool | None:
@@ -65,6 +66,24 @@ def _libbpf_answer(function: str, number: int) -> bool | None:
         return bool(getattr(lib(), function)(number, None))
     except CallError:
         return None
+
+
+@cache
+def _netfilter() -> bool | None:
+    """Netfilter programs (Linux 6.4) by attempt: libbpf has a probe for them since 1.3."""
+    import errno
+
+    from xdpctl.bpf import load
+    from xdpctl.libbpf.library import CallError
+
+    accept = bytes.fromhex("b7000000010000009500000000000000")  # r0 = NF_ACCEPT; exit
+    try:
+        number = PROGRAM_TYPE_NUMBERS["netfilter"]
+        fd = load.program(number, accept, attach_type=ATTACH_TYPE_NUMBERS["netfilter"])
+    except CallError as why:
+        return False if why.code == errno.EINVAL else None
+    os.close(fd)
+    return True
 
 
 @cache

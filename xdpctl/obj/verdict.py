@@ -137,6 +137,15 @@ def _externs(obj: ObjFile, facts: KernelFacts) -> Iterator[Problem]:
         if facts.externs.get(one.name, None) is False:
             config_file = one.kind == "kconfig" and one.name.startswith("CONFIG_")
             hint = "this kernel's /proc/config.gz or /boot/config does not set it" if config_file else None
+            if config_file and facts.config is False:
+                yield Problem(
+                    id_,
+                    "fail",
+                    where,
+                    f"{one.name} is a setting of the kernel, and this system does not tell them",
+                    "libbpf reads /proc/config.gz or /boot/config-RELEASE, for __weak ones too",
+                )
+                continue
             yield Problem(
                 id_,
                 "warn" if one.weak else "fail",
@@ -213,7 +222,7 @@ def _program(obj: ObjFile, one: ObjProgram, facts: KernelFacts) -> Iterator[Prob
     yield from _target(one, facts)
     yield from _calls(obj, one, facts)
     yield from _misused_maps(obj, one)
-    if one.frags and facts.frags is False:
+    if one.frags and one.type_from != "alias" and facts.frags is False:  # by an alias it is loaded without
         yield Problem(
             "frags",
             "fail",
