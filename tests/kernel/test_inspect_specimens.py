@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from kernels import FRAGS, NETDEV, RELEASE, SYSCALL_PROGRAMS
+from kernels import CONFIG, FRAGS, NETDEV, RELEASE, SYSCALL_PROGRAMS
 
 from xdpctl.bpf.object import Object
 from xdpctl.errors import XdpctlError
@@ -24,6 +24,8 @@ OLDER = {
     "metadata_kfunc_without_device": (NETDEV, {"missing-kfunc", "device-bound"}),
     "helper_of_another_type": (RELEASE >= (6, 10), {"helper"}),
     "sleepable_syscall": (SYSCALL_PROGRAMS, {"program-type"}),
+    "kconfig": (CONFIG, {"missing-kconfig"}),
+    "missing_weak_kconfig": (CONFIG, {"missing-kconfig"}),
     "netfilter": (RELEASE >= (6, 4), {"program-type"}),
 }
 """Specimen -> (this kernel has what it takes, what is said where it doesn't)."""

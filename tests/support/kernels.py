@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from xdpctl.bpf import features
 
@@ -24,5 +25,7 @@ LOST = ("EOPNOTSUPP", "xdp:xdp_redirect_err") if NETDEV else ("ENXIO", "xdp:xdp_
 CHANNELS_OF_VETH = RELEASE >= (5, 15)
 """ethtool -l and -L on a veth."""
 SYSCALL_PROGRAMS = RELEASE >= (5, 14)
+CONFIG = Path("/proc/config.gz").exists() or Path(f"/boot/config-{os.uname().release}").exists()
+"""The kernel's configuration can be read; Debian's newest kernels come without."""
 FRAGS = features.probe("frags")
 """XDP programs for frames of several buffers (Linux 5.18)."""
