@@ -19,7 +19,12 @@ def dtype(layout: Layout) -> Any:
     except ImportError:
         return None
     description = describe(layout)
-    return None if description is None else np.dtype(description)
+    if description is None:
+        return None
+    try:
+        return np.dtype(description)
+    except (ValueError, TypeError):  # numpy counts a dtype's bytes in a C int
+        return None
 
 
 def describe(layout: Layout) -> Any:

@@ -140,6 +140,8 @@ class Number:
             number = index(value)
         except TypeError:
             raise misfit(value, self.spelled, path) from None
+        if number < 0 and self._enumerators is not None and number + high + 1 in self._enumerators.values():
+            number += high + 1  # clang before 15 does not say that an enum is signed
         if not low <= number <= high:
             why = "" if self.kind == "bool" else f" ({low} to {high})"
             raise misfit(value, self.spelled, path, why)

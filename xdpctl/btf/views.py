@@ -241,7 +241,8 @@ def store(layout: Layout, memory: Memory, offset: int, value: Any, path: str) ->
     out = memory.writable(path)
     if isinstance(layout, StructLayout | ArrayLayout):
         # made apart and copied whole: a value that does not fit changes nothing
-        raw = layout.encode(value)
+        raw = bytearray(layout.size)
+        layout.write(raw, 0, value, path)
         out[offset : offset + layout.size] = raw
     else:
         layout.write(out, offset, value, path)
