@@ -56,12 +56,16 @@ char _license[] SEC("license") = "GPL";
 WITHOUT_LIVE_FRAMES = "live frames (Linux 5.18) are what fills a pool on any machine"
 
 
+def key(pool):
+    return pool.address, pool.seen
+
+
 @dataclass
 class Story:
     """What two tracers saw from the first frame to the end of the last pool."""
 
     pools: dict = field(default_factory=dict)
-    """Recipe -> address of its pool."""
+    """Recipe -> (address, first seen) of its pool: the next pool may get the same address."""
     events: list = field(default_factory=list)
     second: list = field(default_factory=list)
     live: object = None
@@ -75,9 +79,7 @@ class Story:
     last: object = None
 
     def attempts(self, recipe):
-        return [
-            one for one in self.events if one.kind == "attempt" and one.pool.address == self.pools[recipe]
-        ]
+        return [one for one in self.events if one.kind == "attempt" and key(one.pool) == self.pools[recipe]]
 
 
 def bound(port: int) -> socket.socket:
@@ -125,12 +127,10 @@ def send_over_the_veth(there: str, count: int) -> None:
             sender.send(bytes(100))
 
 
-def new_pool(story: Story, events: list, size: int) -> int:
-    """Address of the pool of that size that just tried to shut down."""
+def new_pool(story: Story, events: list, size: int) -> tuple:
+    """Key of the pool of that size that just tried to shut down."""
     story.events += events
-    return next(
-        one.pool.address for one in reversed(events) if one.kind == "attempt" and one.pool.size == size
-    )
+    return next(key(one.pool) for one in reversed(events) if one.kind == "attempt" and one.pool.size == size)
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +173,14 @@ def tell(opened: Object, there: str, held: contextlib.ExitStack) -> Story:
             )
             told.pools[recipe] = new_pool(told, tracer.events(), BATCH[recipe])
         if told.live is not None:
-            told.pools["A"] = told.live.address
+            told.pools["A"] = key(told.live)
         net.xdp_attach(index, -1, uapi.XDP_FLAGS_DRV_MODE)
         start = time.monotonic()
         waiting = set(told.pools.values())
         while waiting and time.monotonic() < start + 8:
             fresh = tracer.events(0.1)
             told.events += fresh
-            waiting -= {one.pool.address for one in fresh if one.kind == "attempt" and not one.inflight}
+            waiting -= {key(one.pool) for one in fresh if one.kind == "attempt" and not one.inflight}
             if not told.drained and time.monotonic() > start + 1.2:
                 told.at_drain = tracer.read()
                 told.events += told.at_drain.events
@@ -215,8 +215,9 @@ def test_the_kernel_asks_once_a_second_until_the_last_page_is_back_and_the_trace
 
 def test_a_slow_cpumap_gives_its_frames_back_one_after_the_other(story):
     counts = [one.inflight for one in story.attempts("C")]
-    assert counts[0] == SENT
+    assert 0 < counts[0] <= SENT  # some may be through already when the kernel first asks
     assert counts == sorted(counts, reverse=True)
+    assert {one.pool.hold for one in story.attempts("C")} == {SENT}
     assert counts[-1] == 0
     assert story.attempts("C")[-1].pool.release == SENT
 
@@ -225,11 +226,9 @@ def test_pools_that_serve_xdp_say_with_which_memory_they_end(story):
     for recipe in ("B", "C"):
         last = story.attempts(recipe)[-1]
         ends = [
-            one
-            for one in story.events
-            if one.kind == "disconnected" and one.pool.address == last.pool.address
+            one for one in story.events if one.kind == "disconnected" and one.pool.mem_id == last.pool.mem_id
         ]
-        assert [one.pool.mem_id for one in ends] == [last.pool.mem_id]
+        assert [one.pool.address for one in ends] == [last.pool.address]
         assert ends[0].at >= last.at
 
 
@@ -241,7 +240,7 @@ def test_a_veths_pool_is_named_by_its_interface_and_keeps_its_pages_until_the_so
     first, *_ = story.attempts("A")
     assert first.inflight == first.pool.hold - first.pool.release > 0
     assert story.got["A"] == 100
-    waiting = next(one for one in story.at_drain.pools if one.address == story.pools["A"])
+    waiting = next(one for one in story.at_drain.pools if key(one) == story.pools["A"])
     assert waiting.inflight == first.inflight
     assert waiting.shutdown(story.drained) is Shutdown.CLOSING
 
@@ -256,19 +255,17 @@ def test_a_veths_pool_can_be_looked_up_while_it_traces_nothing(story):
 
 
 def test_nothing_is_kept_of_pools_that_ended(story):
-    assert {one.address for one in story.last.pools}.isdisjoint(story.pools.values())
+    assert {key(one) for one in story.last.pools}.isdisjoint(story.pools.values())
 
 
 def test_two_tracers_at_once_tell_the_same(story):
+    sizes = set(BATCH.values())
     mine, theirs = (
-        [
-            (one.kind, one.pool.address, one.inflight)
-            for one in events
-            if one.pool.address in story.pools.values()
-        ]
+        [(one.kind, one.pool.address, one.inflight) for one in events if one.pool.size in sizes]
         for events in (story.events, story.second)
     )
     assert mine == theirs
+    assert mine
 
 
 def test_a_tracer_leaves_no_program_behind():

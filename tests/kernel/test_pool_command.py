@@ -1,0 +1,133 @@
+"""`xdpctl pool` and doctor over pools whose pages are held: on netdevsim, which netlink lists, and on live frames."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from xdpctl.bpf import features
+from xdpctl.bpf.object import Object
+from xdpctl.netlink import netns
+from xdpctl.obj.shipped import resolve
+from xdpctl.trace.frames import udp4
+
+pytestmark = pytest.mark.kernel
+
+NETDEVSIM = Path("/sys/bus/netdevsim")
+DEBUGFS = Path("/sys/kernel/debug/netdevsim")
+SO_RCVBUFFORCE = 33
+
+
+@pytest.fixture
+def nsim(world):
+    """A netdevsim of four queues in a namespace: its name, its namespace, and the folder of its switches."""
+    if not (NETDEVSIM / "new_device").exists():
+        pytest.skip("this kernel has no netdevsim; the matrix builds it for 6.12")
+    space, number = world.namespace(), random.randrange(1 << 10, 1 << 31)  # noqa: S311 - only to keep apart
+    with netns.enter(space):
+        before = set(socket.if_nameindex())
+        (NETDEVSIM / "new_device").write_text(f"{number} 1 4")
+        ((_, name),) = set(socket.if_nameindex()) - before
+    try:
+        world.ip(f"link set {name} up", space)
+        yield name, space, DEBUGFS / f"netdevsim{number}" / "ports" / "0"
+    finally:
+        (NETDEVSIM / "del_device").write_text(str(number))
+
+
+def test_a_held_page_is_found_when_the_link_is_down_and_gone_when_it_is_released(nsim, world, xdpctl):
+    name, space, switches = nsim
+    if not switches.is_dir():
+        world.run("mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug", check=False)
+    listed = xdpctl("pool", "list", "--json", "--duration", "0", "--netns", space, check=True).json()["pools"]
+    assert [(one["interface"], one["state"], one["source"]) for one in listed] == [
+        (name, "live", "netlink")
+    ] * 4
+    assert len({one["id"] for one in listed}) == 4
+    assert sorted(one["queue"] for one in listed) == [0, 1, 2, 3]
+    (switches / "pp_hold").write_text("y")
+    try:
+        world.ip(f"link set {name} down", space)
+        time.sleep(2.2)  # what doctor allows a pool for coming home
+        done = xdpctl("pool", "leaks", "--json", "--netns", space)
+        assert done.returncode == 1
+        (leak,) = done.json()["leaks"]
+        pool = leak["pool"]
+        assert (pool["interface"], pool["inflight"], pool["inflight_bytes"]) == (name, 1, 4096)
+        assert pool["id"] in {one["id"] for one in listed}
+        assert (pool["state"], leak["why"]) == ("closing", "destroyed")
+        assert 1 <= pool["age_seconds"] < 60
+        assert pool["attempts"] >= 1
+        text = xdpctl("pool", "leaks", "--netns", space, "--duration", "0").stdout
+        assert f"page pool {pool['id']} of {name}" in text
+        assert "1 page out (4 KiB), destroyed" in text
+        told = {one["id"] for one in xdpctl("doctor", "--json", "--netns", space).json()["findings"]}
+        assert "page-pool.stalled" in told
+    finally:
+        (switches / "pp_hold").write_text("n")
+    deadline = time.monotonic() + 5
+    while xdpctl("pool", "leaks", "--json", "--duration", "0", "--netns", space).returncode:
+        assert time.monotonic() < deadline, "released, and still listed"
+    told = {one["id"] for one in xdpctl("doctor", "--json", "--netns", space).json()["findings"]}
+    assert "page-pool.stalled" not in told
+
+
+@pytest.fixture
+def parked(world):
+    """Live frames in a socket that nobody reads: (namespace, port, how many)."""
+    if not features.probe("live_frames"):
+        pytest.skip("live frames (Linux 5.18) are what fills a pool on any machine")
+    space = world.namespace()
+    world.veth("pa", "pb", netns_a=space, netns_b=space)
+    world.ip("addr add 192.0.2.2/24 dev pb", space)
+    with contextlib.ExitStack() as held:
+        held.enter_context(netns.enter(space))
+        waiting = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        waiting.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+        waiting.bind(("192.0.2.2", 903))
+        opened = held.enter_context(Object.open(resolve(Path("builtin:pass"))))
+        opened.load()
+        (program,) = opened.programs.values()
+        mac = world.ip("-o link show pb", space).split("link/ether ")[1].split()[0]
+        frame = udp4(bytes(64), destination=mac, ports=(900, 903))
+
+        def send(count=41):
+            program.test_run(
+                frame, repeat=count, batch_size=count, ifindex=socket.if_nametoindex("pb"), live_frames=True
+            )
+            return count
+
+        yield space, send
+
+
+def test_a_pool_that_netlink_does_not_list_is_named_with_the_socket_that_may_hold_its_pages(parked, xdpctl):
+    _, send = parked
+    count = send()
+    done = xdpctl("pool", "leaks", "--json", "--duration", "1.5")
+    assert done.returncode == 1
+    ours = [one for one in done.json()["leaks"] if one["pool"]["size"] == count]
+    assert [one["pool"]["inflight"] for one in ours] == [count]
+    assert ours[0]["pool"]["source"] == "tracer"
+    assert any("192.0.2.2:903" in one["what"] for one in ours[0]["holders"])
+
+
+def test_watch_tells_a_shutdown_as_it_happens(parked, xdpctl):
+    _, send = parked
+    count = send(43)  # the kernel tries each second while the command runs
+    document = xdpctl("pool", "watch", "--json", "--duration", "1.5", "--interval", "0.5", check=True).json()
+    tries = [one for one in document["events"] if one["pool"]["size"] == count and one["kind"] == "attempt"]
+    assert tries
+    assert {one["inflight"] for one in tries} == {count}
+    assert len(document["readings"]) >= 3
+    assert document["lost_events"] == 0
+
+
+def test_a_watch_in_json_must_end(xdpctl):
+    done = xdpctl("pool", "watch", "--json")
+    assert done.returncode == 2
+    assert "--count" in done.stderr
