@@ -7,11 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-app = typer.Typer()
+from xdpctl.cli.deployment import FILES, JSON, VARIABLES, parse_variables
 
-FILES = typer.Argument(metavar="FILE...", help="TOML files, or folders of *.toml; together one deployment.")
-VARIABLES = typer.Option("--var", metavar="NAME=VALUE", help="Value of ${NAME}; may be repeated.")
-JSON = typer.Option("--json", help="Print JSON.")
+app = typer.Typer()
 
 
 @app.command(no_args_is_help=True)
@@ -31,7 +29,7 @@ def validate(
     from xdpctl.cli.output import print_json, print_line
     from xdpctl.deploy.load import load
 
-    found = load(named, variables=parse_variables(variables or ()), compile_sources=False)
+    found = load(named, variables=parse_variables(variables), compile_sources=False)
     wanted = found.deployment
     if as_json:
         print_json(
@@ -54,20 +52,3 @@ def validate(
         )
     )
     print_line(f"deployment {wanted.name} is valid: {counts}")
-
-
-def parse_variables(texts: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """``NAME=VALUE`` of every --var.
-
-    Raises:
-        ConfigError: one is not of this form.
-    """
-    from xdpctl.errors import ConfigError
-
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"--var {text}: not of the form NAME=VALUE", hint="--var uplink=eth0")
-        found[name] = value
-    return found

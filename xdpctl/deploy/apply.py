@@ -66,8 +66,10 @@ def run(plan: Plan, *, command: str | None = None, progress: Callable[[int, int,
     stored = state.current(plan.deployment.name)
     if not plan.changes and stored is not None and same(stored, wanted):
         return Applied((), stored.generation)
-    kept = state.keep_objects(wanted.deployment)
-    wanted = replace(wanted, deployment=kept)
+    if stored is not None and same(stored, wanted):
+        wanted = stored  # put back, not changed: history has it already
+    else:
+        wanted = replace(wanted, deployment=state.keep_objects(wanted.deployment))
     writing = Journal.begin(wanted, plan.changes, wanted.command, time.time())
     with contextlib.closing(writing):
         try:

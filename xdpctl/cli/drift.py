@@ -1,0 +1,100 @@
+"""``xdpctl drift``: what differs from what was applied, now or as it happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from xdpctl.cli.deployment import JSON, WAIT, name_of
+
+if TYPE_CHECKING:
+    from xdpctl.deploy.drift import Answer
+
+app = typer.Typer()
+
+
+@app.command()
+def drift(
+    name: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
+        typer.Argument(
+            metavar="[NAME]", help="The deployment; without it, all of them.", autocompletion=name_of
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and tell when something changes.")] = False,
+    heal: Annotated[bool, typer.Option("--heal", help="Put right what can be.")] = False,
+    wait: Annotated[float, WAIT] = 0.0,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Compare deployments with the machine: missing, foreign, duplicate programs, stale pins, changed settings.
+
+    Exit code 1 when something differs (after --heal: still differs). --watch waits for the kernel's notifications.
+
+    xdpctl drift
+
+    xdpctl drift --watch --heal edge
+    """
+    from xdpctl.deploy import state
+    from xdpctl.errors import EXIT_FINDINGS
+
+    if name is not None:
+        state.existing(name)
+    names = [name] if name is not None else state.names()
+    if watch:
+        from xdpctl.deploy.watch import watch as go_on
+
+        go_on(names, lambda one: _told(one, heal=heal, wait=max(wait, 10.0), as_json=as_json, quiet=True))
+        return
+    bad = _told(names, heal=heal, wait=wait, as_json=as_json)
+    if bad:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, quiet: bool = False) -> bool:
+    """Look, heal, tell; whether something differs (still)."""
+    from xdpctl.cli.output import print_json, print_line
+    from xdpctl.deploy import apply as doing
+    from xdpctl.deploy import healing
+    from xdpctl.deploy.drift import look
+
+    doing.require_nothing_pending()
+    answers = [look(one) for one in names]
+    healed: dict[str, int] = {}
+    if heal and any(one.drifts for one in answers):
+        healed = healing.heal([one.deployment for one in answers if one.drifts], wait=wait)
+    after = [look(one.deployment) if one.drifts else one for one in answers] if healed else answers
+    if as_json:
+        if not quiet or any(one.drifts for one in answers):
+            print_json(
+                {
+                    "deployments": [
+                        {
+                            "name": one.deployment,
+                            "drifts": [each.to_json() for each in one.drifts],
+                            "healed": healed.get(one.deployment),
+                            "left": [each.to_json() for each in now.drifts] if healed else None,
+                        }
+                        for one, now in zip(answers, after, strict=True)
+                    ]
+                }
+            )
+    else:
+        for one, now in zip(answers, after, strict=True):
+            _print(one, now, healed.get(one.deployment), quiet=quiet)
+        if not answers and not quiet:
+            print_line("nothing was applied in this boot")
+    return any(one.drifts for one in after)
+
+
+def _print(found: Answer, after: Answer, healed: int | None, *, quiet: bool) -> None:
+    from xdpctl.cli.output import print_line
+
+    for each in found.drifts:
+        where = f"{each.netns}/{each.target}" if each.netns else each.target
+        print_line(f"{found.deployment}: {each.kind:9} {where}: {each.message}")
+    if healed is not None:
+        left = f", {len(after.drifts)} differences are left" if after.drifts else ""
+        print_line(f"{found.deployment}: healed by {healed} changes{left}")
+    elif not found.drifts and not quiet:
+        print_line(f"{found.deployment}: as applied")

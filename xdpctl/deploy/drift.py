@@ -1,0 +1,151 @@
+"""What differs from what was applied: a plan that should have been empty, and what a plan does not look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xdpctl.deploy import plan as planning
+from xdpctl.deploy import ready, state
+from xdpctl.deploy.desired import DeploymentError, Wrong
+from xdpctl.deploy.resolve import label_of
+
+if TYPE_CHECKING:
+    from xdpctl.deploy.observe import Observed
+    from xdpctl.deploy.plan import Plan
+    from xdpctl.deploy.resolve import Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference."""
+
+    kind: str
+    """missing, changed, foreign, stale-pin, duplicate, priority, setting, elements, gone."""
+    netns: str | None
+    target: str
+    message: str
+    healed: bool = True
+    """Whether applying the deployment again puts it right."""
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"kind", "netns", "target", "message", "heals"}``."""
+        return {
+            "kind": self.kind,
+            "netns": self.netns,
+            "target": self.target,
+            "message": self.message,
+            "heals": self.healed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that differs for one deployment, and the plan that heals it."""
+
+    deployment: str
+    drifts: tuple[Drift, ...]
+    plan: Plan | None
+    """None: it can't be planned; the drifts say why."""
+
+
+def look(name: str) -> Answer:
+    """Compare a deployment as it was applied with the machine as it is.
+
+    Raises:
+        NotFoundError: there is no such deployment.
+    """
+    stored = state.existing(name)
+    desired, objects = ready.of_stored(stored)
+    try:
+        found, observed = ready.looked(desired, objects)
+        made = planning.of_resolved(found, observed)
+    except DeploymentError as error:
+        # an interface that is gone, a program of somebody else where ours should be
+        return Answer(name, tuple(_of_wrong(one) for one in error.errors), None)
+    if found.redirects:
+        from xdpctl.deploy import judge
+
+        made = judge.judged(made, found, observed, objects)
+    drifts = [_of_change(one) for one in made.changes]
+    drifts += [
+        Drift("redirect", one.netns, one.interface or "", one.summary, healed=False) for one in made.failing
+    ]
+    drifts += _foreign(found, observed)
+    drifts += _stale(observed)
+    return Answer(name, tuple(drifts), made)
+
+
+def _of_wrong(wrong: Wrong) -> Drift:
+    kind = "foreign" if "holds" in wrong.message else "gone"
+    return Drift(kind, None, wrong.place.path, wrong.message, healed=False)
+
+
+def _of_change(change: Any) -> Drift:
+    room, _, what = change.kind.partition(".")
+    if room == "device":
+        is_, should = dict(change.before), dict(change.after)
+        told = ", ".join(f"{key} is {_shown(is_[key])}, applied was {_shown(should[key])}" for key in should)
+        return Drift("setting", change.netns, change.target, told)
+    if change.kind == "program.load":
+        return Drift(
+            "missing", change.netns, change.target, f"program {change.target} is not pinned any more"
+        )
+    if room == "map":
+        count = len(change.after.get("entries", ()))
+        told = f"{count} element{'s' if count != 1 else ''} of {change.target} not as declared"
+        return Drift("elements", None, change.target, told)
+    program = change.after.get("program") or change.before.get("program") or "a program"
+    name = str(program).partition("@")[0]
+    hook = change.after.get("at") or change.after.get("hook")
+    if what == "attach":
+        return Drift("missing", change.netns, change.target, f"{name} is not on {hook}")
+    if what == "update":
+        return Drift("changed", change.netns, change.target, f"{hook} runs another version of {name}")
+    kind = "priority" if "priority" in change.why else "duplicate" if "twice" in change.why else "extra"
+    return Drift(kind, change.netns, change.target, f"{name} on {hook}: {change.why}")
+
+
+def _shown(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _foreign(found: Resolved, observed: Observed) -> list[Drift]:
+    """Programs of nobody we know on the TC hooks that the deployment uses: XDP has room for one alone."""
+    ours = set(observed.programs.values()) | set(observed.others)
+    pinned = {one.program_id for one in observed.links}
+    drifts = []
+    for ref, wish in found.links.items():
+        link = observed.snapshot.link(ref)
+        if link is None or not wish.hooked:
+            continue
+        label = label_of(observed.snapshot, ref.netns)
+        for one in link.tc:
+            if one.program_id not in ours and one.program_id not in pinned:
+                name = one.program_name or "a program"
+                told = f"{name} (id {one.program_id}) on {one.hook} was attached by somebody else"
+                drifts.append(Drift("foreign", label, link.name, told, healed=False))
+    return drifts
+
+
+def _stale(observed: Observed) -> list[Drift]:
+    """Pins of links whose device is gone, of this deployment's programs."""
+    ours = set(observed.programs.values())
+    return [
+        Drift("stale-pin", None, one.interface, f"{one.path} holds a link whose device is gone")
+        for one in observed.links
+        if one.ifindex is None and one.program_id in ours
+    ]
+
+
+def clear_stale(observed_links: Any, programs: set[int]) -> list[str]:
+    """Remove the pins that `_stale` tells of."""
+    from pathlib import Path
+
+    from xdpctl.bpf import pins
+
+    return [
+        one.path
+        for one in observed_links
+        if one.ifindex is None and one.program_id in programs and pins.unpin(Path(one.path))
+    ]
