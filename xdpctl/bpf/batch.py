@@ -46,6 +46,15 @@ class Batch(NamedTuple):
         for at in range(self.length):
             yield keys[at * key : (at + 1) * key], values[at * value : (at + 1) * value]
 
+    def head(self, most: int) -> Batch:
+        """The first elements of it."""
+        count = min(most, self.length)
+        return self._replace(
+            length=count,
+            keys=self.keys[: count * self.key_bytes],
+            values=self.values[: count * self.value_bytes],
+        )
+
 
 class PartlyDoneError(MapError):
     """An operation on many elements that the kernel stopped in the middle.

@@ -57,6 +57,16 @@ def attached_program(incomplete: str) -> list[str]:
         return []
 
 
+def map_name(incomplete: str) -> list[str]:
+    """Maps by name, and pins of maps."""
+    try:
+        from xdpctl.attach import find_map
+
+        return _matching(find_map.known_names(), incomplete)
+    except Exception:  # noqa: BLE001 - see above
+        return []
+
+
 def program_type(incomplete: str) -> list[str]:
     """What ``--type`` takes."""
     try:

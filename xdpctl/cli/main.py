@@ -28,6 +28,7 @@ COMMANDS = {
     "history": "xdpctl.cli.history",
     "inspect": "xdpctl.cli.inspect",
     "lab": "xdpctl.cli.lab",
+    "map": "xdpctl.cli.map",
     "plan": "xdpctl.cli.plan",
     "pool": "xdpctl.cli.pool",
     "rollback": "xdpctl.cli.rollback",

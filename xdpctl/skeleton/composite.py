@@ -158,10 +158,10 @@ class StructForm(TypedForm):
                     f"{piece!r} is not of the form member=value ({path or self.spelled})",
                     hint=f"members: {', '.join(list(self.members)[:12])}",
                 )
-            target, offset, where = self._follow(name.strip(), path)
+            target, offset, where = self.follow(name.strip(), path)
             target.write_text(out, at + offset, value, where)
 
-    def _follow(self, name: str, path: str) -> tuple[Form, int, str]:
+    def follow(self, name: str, path: str) -> tuple[Form, int, str]:
         """The member that ``a.b[2]`` names, with its offset."""
         here: Form = self
         offset, position = 0, 0

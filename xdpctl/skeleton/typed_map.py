@@ -146,6 +146,16 @@ class TypedMap:
         self._source.pin(Path(path))
 
     @property
+    def btf(self) -> Btf | None:
+        """The types it was declared with."""
+        return self._btf
+
+    @property
+    def btf_ids(self) -> tuple[int, int]:
+        """BTF types of key and value; 0: not told."""
+        return self._key_type, self._value_type
+
+    @property
     def shape(self) -> Shape:
         """How its keys and values are written."""
         if self._shape is None:
