@@ -1,0 +1,166 @@
+"""What tracing page pools costs a frame: the kernel's duration of live frames, untraced, with our tracer, with bpftrace.
+
+Live frames pass into the stack, are sent on to a veth by TC, and redirected there by native XDP: the veth takes a
+reference and frees the skb, so the page leaves its pool at each frame (`leaving`). Dropped by their own program,
+they are recycled (`recycling`). Rounds take turns, one CPU, medians; an untraced round stands beside each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+import pytest
+from bench import MEASURED, SHORT, Measured, run
+
+from xdpctl.bpf.object import Object
+from xdpctl.build.compile import build
+from xdpctl.trace.frames import udp4
+from xdpctl.trace.pools import PoolTracer
+
+ROUNDS = 5 if SHORT else 9
+LEAVING, RECYCLING = (20_000, 200_000) if SHORT else (60_000, 1_000_000)
+
+SOURCE = """
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+SEC("xdp") int drop(struct xdp_md *ctx) { return XDP_DROP; }
+SEC("xdp") int away(struct xdp_md *ctx) { return bpf_redirect(0x7ffffff0, 0); }
+const volatile int target;
+SEC("tc") int on(struct __sk_buff *skb) { return bpf_redirect(target, 0); }
+char _license[] SEC("license") = "GPL";
+"""
+SCRIPT = """
+tracepoint:page_pool:page_pool_state_hold { @hold[args->pool] = count(); }
+tracepoint:page_pool:page_pool_state_release { @release[args->pool] = count(); }
+tracepoint:page_pool:page_pool_release { @inflight[args->pool] = args->inflight; }
+tracepoint:xdp:mem_connect { @connected[args->mem_id] = count(); }
+tracepoint:xdp:mem_disconnect { @disconnected[args->mem_id] = count(); }
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Objects loaded and a path on which each frame's page leaves its pool; this process on one CPU."""
+    import struct
+
+    from xdpctl.bpf import net
+    from xdpctl.libbpf import uapi
+
+    source = tmp_path / "path.bpf.c"
+    source.write_text(SOURCE)
+    (built,) = build([source], tmp_path)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        for a, b in (("ba", "bb"), ("bc", "bd")):
+            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
+            for name in (a, b):
+                run("ip", "link", "set", name, "up")
+        with Object.open(built.object) as opened:
+            rodata = next(one for name, one in opened.maps.items() if name.endswith(".rodata"))
+            rodata.patch_initial_value(0, struct.pack("=i", socket.if_nametoindex("bc")))
+            opened.load()
+            net.xdp_attach(socket.if_nametoindex("bd"), opened.programs["away"].fd, uapi.XDP_FLAGS_DRV_MODE)
+            ingress = socket.if_nametoindex("bb")
+            net.tc_hook_create(ingress)
+            net.tc_attach(ingress, "ingress", opened.programs["on"].fd)
+            yield opened, ingress
+    finally:
+        for name in ("ba", "bc"):
+            subprocess.run(["ip", "link", "del", name], check=False)
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def ours():
+    with PoolTracer():
+        yield
+
+
+@contextlib.contextmanager
+def theirs():
+    """bpftrace with the same probes, once it says that they are attached."""
+    process = subprocess.Popen(
+        ["bpftrace", "-e", 'BEGIN { printf("ready\\n"); }' + SCRIPT],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        end = time.monotonic() + 30
+        while "ready" not in process.stdout.readline():
+            assert time.monotonic() < end, "bpftrace did not start"
+            assert process.poll() is None, "bpftrace ended"
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+def nanoseconds(opened, ingress: int, name: str, frames: int) -> float:
+    """A frame's time, as the kernel measured it."""
+    frame = udp4(bytes(64))
+    return float(
+        opened.programs[name].test_run(frame, repeat=frames, ifindex=ingress, live_frames=True).duration_ns
+    )
+
+
+def rounds(path, name: str, frames: int, tracers: dict) -> dict[str, float]:
+    """Median ns a frame by tracer, each round's order turned; "control" is a second untraced one."""
+    took: dict[str, list[float]] = {one: [] for one in tracers}
+    for number in range(ROUNDS):
+        order = list(tracers)
+        order = order[number % len(order) :] + order[: number % len(order)]
+        for one in order:
+            with tracers[one]():
+                took[one].append(nanoseconds(*path, name, frames))
+    return {one: statistics.median(values) for one, values in took.items()}
+
+
+def test_the_tracer_adds_at_most_a_third_of_what_bpftrace_adds(path):
+    if shutil.which("bpftrace") is None:
+        pytest.skip("bpftrace, the peer, is not installed")
+    none = contextlib.nullcontext
+    took = rounds(
+        path, "pass", LEAVING, {"untraced": none, "ours": ours, "bpftrace": theirs, "control": none}
+    )
+    base = statistics.mean((took["untraced"], took["control"]))
+    mine, peer = took["ours"] - base, took["bpftrace"] - base
+    note = (
+        f"a frame whose page leaves its pool takes {took['untraced']:.0f} ns ({took['control']:.0f} in the control);"
+        f" the tracer adds {mine:.0f} ns, bpftrace {peer:.0f}"
+    )
+    MEASURED.append(
+        Measured(
+            "pool watch's tracer, added to a frame", "bpftrace, same probes",
+            mine / 1e9, peer / 1e9, mine / peer, 1 / 3, ROUNDS, note,
+        )
+    )  # fmt: skip
+    print(note)
+    assert mine <= peer / 3, note
+
+
+def test_the_tracer_costs_next_to_nothing_where_pages_recycle(path):
+    none = contextlib.nullcontext
+    took = rounds(path, "drop", RECYCLING, {"untraced": none, "ours": ours, "control": none})
+    base = min(took["untraced"], took["control"])
+    ratio = took["ours"] / base
+    note = (
+        f"{took['untraced']:.1f} ns a frame, {took['control']:.1f} in the control, {took['ours']:.1f} traced"
+    )
+    MEASURED.append(
+        Measured(
+            "live frames that recycle, page pools traced", "untraced",
+            took["ours"] / 1e9, base / 1e9, ratio, 1.05, ROUNDS, note,
+        )
+    )  # fmt: skip
+    print(note)
+    assert ratio <= 1.05, note
