@@ -74,9 +74,9 @@ class Globals:
             ConfigError: the skeleton is closed; ``.kconfig`` before load.
             MapError: the kernel's memory can't be mapped.
         """
+        name = attribute(self._section.name)
+        self._life.require_open(f"use of {name}")
         if self._view is None:
-            name = attribute(self._section.name)
-            self._life.require_open(f"use of {name}")
             if self._section.name == ".kconfig":
                 self._life.require("loaded", "what the kernel's configuration says")
             buffer, frozen = self._kernels() if self._life.state == "loaded" else (self._libbpfs(), None)

@@ -1,4 +1,4 @@
-"""Generated skeletons: mypy --strict takes those of all our programs; deterministic, and they know when they are stale."""
+"""Generated skeletons: mypy --strict takes those of all our programs, and they know when they are stale."""
 
 from __future__ import annotations
 
