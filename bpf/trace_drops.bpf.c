@@ -638,7 +638,7 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *prog, const void *target, int error,
 	     __u32 map_type)
 {
-	return not_redirected(dev, prog, target, error, map_type);
+	return not_redirected(dev, prog, untyped_argument(ctx, 2), error, map_type);
 }
 
 /* Before Linux 5.13 the event carried the map itself. */
@@ -646,7 +646,7 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err_m, const struct net_device *dev, const struct bpf_prog *prog, const void *target, int error,
 	     const struct bpf_map *map)
 {
-	return not_redirected(dev, prog, target, error, map ? map->map_type : 0);
+	return not_redirected(dev, prog, untyped_argument(ctx, 2), error, map ? map->map_type : 0);
 }
 
 /* Which ring ndo_xdp_xmit() of a veth or tun takes on this CPU (veth_select_rxq(), tun_xdp_xmit()). */

@@ -31,6 +31,7 @@ const volatile bool only_wanted = false;
 #define SUB (1 << SUB_BITS)
 #define LAST_POWER 40 /* 2^40 ns are 18 minutes */
 #define BUCKETS ((LAST_POWER - SUB_BITS + 2) * SUB)
+#define BUCKET_ROOM 512 /* the next power of two, so that a mask bounds the index */
 
 struct queued {
 	__u64 at;
@@ -52,7 +53,7 @@ struct residence {
 	__u64 total_ns;
 	__u64 most_ns;
 	__u64 by_softirq; /* sent by net_tx_action() */
-	__u64 bucket[BUCKETS];
+	__u64 bucket[BUCKET_ROOM];
 };
 
 struct look {
@@ -222,8 +223,8 @@ int BPF_PROG(start_xmit, const struct sk_buff *skb, const struct net_device *dev
 	if (ns > row->most_ns)
 		row->most_ns = ns;
 	bucket = bucket_of(ns);
-	if (bucket < BUCKETS)
-		__sync_fetch_and_add(&row->bucket[bucket], 1);
+	bucket = BOUNDED(bucket, BUCKET_ROOM - 1);
+	__sync_fetch_and_add(&row->bucket[bucket], 1);
 	softirq = bpf_map_lookup_elem(&in_net_tx, &zero);
 	if (softirq && *softirq)
 		__sync_fetch_and_add(&row->by_softirq, 1);

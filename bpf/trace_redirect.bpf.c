@@ -110,7 +110,7 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err, const struct net_device *dev, const struct bpf_prog *prog, const void *target, int error,
 	     __u32 map_type, __u32 map_id, __u32 index)
 {
-	return redirect_failed(dev, prog, target, error, map_type, map_id, index);
+	return redirect_failed(dev, prog, untyped_argument(ctx, 2), error, map_type, map_id, index);
 }
 
 /* Before Linux 5.13 the event carried the map itself. */
@@ -118,7 +118,7 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(redirect_err_m, const struct net_device *dev, const struct bpf_prog *prog, const void *target, int error,
 	     const struct bpf_map *map, __u32 index)
 {
-	return redirect_failed(dev, prog, target, error, map ? map->map_type : 0, map ? map->id : 0, index);
+	return redirect_failed(dev, prog, untyped_argument(ctx, 2), error, map ? map->map_type : 0, map ? map->id : 0, index);
 }
 
 /* Once a frame: the slot stands for the target, which costs a quarter of what looking it up would. */

@@ -63,7 +63,7 @@ struct bpf_xdp_entity {
 };
 
 struct bpf_map {
-	__u32 map_type;
+	enum bpf_map_type map_type;
 	__u32 id;
 };
 
@@ -151,6 +151,25 @@ struct netdev_queue {
 };
 
 #pragma clang attribute pop
+
+/*
+ * Argument `number` of a tp_btf program. Kernels before 6.13 or so refuse a plain access where the tracepoint's type is
+ * const void *, so it is read as memory.
+ */
+static __always_inline const void *untyped_argument(unsigned long long *ctx, int number)
+{
+	const void *argument = 0;
+
+	bpf_probe_read_kernel(&argument, sizeof(argument), ctx + number);
+	return argument;
+}
+
+/* A value that clang may not know the bounds of: else it takes out the mask that Linux 5.10's verifier needs to see. */
+#define BOUNDED(value, mask)      \
+	({                         \
+		barrier_var(value); \
+		(value) & (mask);   \
+	})
 
 /* Inode of the device's network namespace. Arguments of tp_btf programs and what they point to can be read directly. */
 static __always_inline __u32 netns_of(const struct net_device *dev)

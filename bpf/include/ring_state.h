@@ -26,7 +26,7 @@ struct sight {
 /* Map `scratch`: what look_at_ring() saw last on this CPU, and room for the slots being counted. */
 struct scratch {
 	struct sight sight;
-	__u64 slot[SCAN_CHUNK];
+	__u64 slot[2 * SCAN_CHUNK]; /* twice, so that a mask bounds what is read into it */
 };
 
 struct {
@@ -79,6 +79,7 @@ static __always_inline __u32 taken_slots(struct scratch *room, void **queue, __u
 		many = size - from;
 		if (many > SCAN_CHUNK)
 			many = SCAN_CHUNK;
+		many = BOUNDED(many, 2 * SCAN_CHUNK - 1);
 		if (bpf_probe_read_kernel(room->slot, many * sizeof(__u64), queue + from))
 			break;
 		taken += taken_of(many);
