@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from attachments import agree, attach, detach, tc, xdp
-from kernels import TCX
+from kernels import RELEASE, TCX
 
 from xdpctl.attach.status import status
 from xdpctl.bpf.link import link_tcx
@@ -149,7 +149,10 @@ def test_without_capabilities_it_shows_what_the_kernel_lets_anybody_see(world, x
     assert one["program"] == {"id": made.program.id, "name": "pass", "tag": made.program.tag}, (
         "from our record"
     )
-    assert (one["owner"], one["via"], one["link_id"]) == ("xdpctl", "link", made.link_id), "from its pin"
+    told = (
+        ("link", made.link_id) if RELEASE >= (6, 1) else (None, None)
+    )  # an unprivileged caller may not open it
+    assert (one["owner"], one["via"], one["link_id"]) == ("xdpctl", *told), "from its pin"
     assert "CAP_SYS_ADMIN" in done.stderr
     assert ("tcx programs are not told" in done.stderr) is TCX
     assert "CAP_NET_ADMIN" in done.stderr
