@@ -85,7 +85,7 @@ def _of_interface(interface: str, name: str, netns: str | None) -> int:
         raise ConfigError(f"{len(fits)} maps of {interface} are called {name}", hint=_ids(fits))
     if not fits:
         names = [one.name for one in found.values()]
-        raise NotFoundError("map", name, known=names, where=f"of the programs on {interface}")
+        raise NotFoundError("map", name, known=names, where=f"the programs on {interface}")
     return fits[0]
 
 

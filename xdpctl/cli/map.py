@@ -165,6 +165,7 @@ def set_(
     """
     from xdpctl.cli.output import print_json, print_line
     from xdpctl.errors import ConfigError
+    from xdpctl.skeleton.composite import StructForm
     from xdpctl.skeleton.editing import write
     from xdpctl.skeleton.rows_write import read_value
 
@@ -172,7 +173,8 @@ def set_(
         raise ConfigError("--new and --existing: give one of them")
     with opened(name, netns) as of:
         keyed = of.shape.key is not None
-        if len(words) < 1 + keyed:
+        # a struct may be left as it is, or zero where it is new
+        if len(words) < 1 + (keyed and not isinstance(of.shape.value, StructForm)):
             raise ConfigError("no value given", hint=f"xdpctl map set {name} {'KEY ' * keyed}VALUE")
         key, value = (words[0], words[1:]) if keyed else (None, words)
         done = write(of, key, " ".join(value), new=new, existing=existing, cpu=cpu)

@@ -338,8 +338,9 @@ def _entries(data: bytes) -> tuple[int | None, int]:
     start = len(data) - len(stripped)
     first = data[start : data.find(b"\n", start) % (len(data) + 1)]
     try:
-        if isinstance(json.loads(first), dict):
-            return start, len(data)
+        found = json.loads(first)
+        if isinstance(found, dict):
+            return (None if "entries" in found else start), len(data)
     except (ValueError, RecursionError):
         pass
     head = data.find(b'"entries": [\n', 0, 1 << 16)
