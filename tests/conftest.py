@@ -10,6 +10,9 @@ from hypothesis import settings
 settings.register_profile("xdpctl", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("xdpctl")
 
+# numpy's threads would share the file system's view, and a process with such threads can't go back to its mounts
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _BEGAN = time.monotonic()
 
 

@@ -9,6 +9,7 @@ XdpctlError                 1   never raised itself
 ├── VerifierError           5   the kernel's verifier refused a program; carries the log
 ├── AttachError             6   attach, replace or detach failed, or would take something of somebody else's
 ├── MapError                7   a map operation failed
+│   └── SchemaError         7   a pinned map is another one than the new object wants; carries the difference
 ├── NetlinkError            8   a netlink request failed; carries errno and extack
 ├── UnsupportedError        9   this kernel, driver or libbpf lacks a feature
 ├── PrivilegeError         10   a capability is missing
@@ -237,6 +238,31 @@ class MapError(KernelError):
     """A map operation failed."""
 
     exit_code = 7
+
+
+class SchemaError(MapError):
+    """A map that is there differs from what a new object wants in its place.
+
+    Attributes:
+        diagnostics: the difference, field by field, for people.
+        differences: the same as data, one a map.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        diagnostics: str = "",
+        differences: Iterable[dict[str, Any]] = (),
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.diagnostics = diagnostics
+        self.differences = list(differences)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, and the differences."""
+        return {**super().to_json(), "differences": self.differences}
 
 
 class NetlinkError(KernelError):

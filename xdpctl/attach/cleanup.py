@@ -33,7 +33,7 @@ def _alive(record: runstate.Record) -> bool:
         os.close(fd)
 
 
-def _attached() -> set[int]:
+def attached() -> set[int]:
     """Programs that a link holds on a device anywhere, or that are attached in this namespace without one."""
     found: set[int] = set()
     with contextlib.suppress(XdpctlError):
@@ -60,7 +60,7 @@ def after_leaving(program_ids: Iterable[int], *, keep_maps: bool = False) -> lis
     """
     records = runstate.read()
     leaving = {one for one in program_ids if one in records}
-    waited_for = leaving - _attached() if leaving else leaving
+    waited_for = leaving - attached() if leaving else leaving
     for number in waited_for:  # first: such an array may hold the very program
         for path in map(Path, records[number].map_pins):
             if path.parent == ownership.tail_calls_folder():

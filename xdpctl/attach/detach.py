@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xdpctl.attach import cleanup, conflicts
+from xdpctl.attach import cleanup, conflicts, runstate
 from xdpctl.attach.clsact import Clsact
 from xdpctl.attach.model import DISPATCHERS
 from xdpctl.attach.netkit import Netkit
@@ -79,6 +79,7 @@ def detach(request: DetachRequest) -> Detached:
         KeyboardInterrupt: Ctrl-C; what is detached by then stays detached, with its pin gone.
     """
     request.check()
+    recovered = runstate.recover()
     with namespaces.enter(request.netns) as ref:
         observer = Observer()
         stale = [one for one in observer.pins.values() if one.ifindex is None]
@@ -90,6 +91,7 @@ def detach(request: DetachRequest) -> Detached:
             )
         present = _present(found, ref, observer)
         chosen, notes = _choose(found, present, request, ref)
+        notes = [*recovered, *notes]
         left = {one.program.id for one in chosen} | {one.program_id for one in stale}
         done: list[Attachment] = []
         with held_signals() as signals:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xdpctl.attach import ownership
+from xdpctl.attach import ownership, runstate
 from xdpctl.attach.choose import choose
 from xdpctl.attach.observe import Observer
 from xdpctl.attach.strategy import Target
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from xdpctl.attach.migrate_plan import Plan
     from xdpctl.attach.model import Attachment
-    from xdpctl.attach.request import AttachRequest, MapSetting
+    from xdpctl.attach.request import AttachRequest
     from xdpctl.attach.strategy import Strategy
     from xdpctl.bpf.map import Map
     from xdpctl.bpf.program import Program
@@ -57,6 +58,8 @@ class Prepared(NamedTuple):
     """xdp, ingress or egress."""
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    migration: Plan | None = None
+    """Pinned maps that differ from the object's; None: there are none."""
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +71,8 @@ class Prepared(NamedTuple):
 
     def close(self) -> None:
         """Let go of the object; what is attached by then stays."""
+        if self.migration is not None:
+            self.migration.close()
         self.object.close()
 
 
@@ -81,8 +86,11 @@ def prepare(request: AttachRequest) -> Prepared:
         PrivilegeError: a capability is missing.
         UnsupportedError: no bpffs, no libbpf.
         AttachError: something is in the way.
+        SchemaError: a pinned map is another one than the object's, and --migrate does not say what to do.
     """
     request.check()
+    recovered = runstate.recover()
+    migration = None
     obj = Object.open(request.object, pin_root=ownership.maps_folder())
     try:
         candidate, hook = choose(obj, request)
@@ -90,19 +98,44 @@ def prepare(request: AttachRequest) -> Prepared:
         with namespaces.enter(request.netns) as ref:
             notes = _set_globals(obj, request)
             for setting in request.maps:
-                _set_map(obj, setting)
+                if setting.max_entries is not None:
+                    obj.map(setting.name).set_max_entries(setting.max_entries)
             for one in obj.maps.values():
                 if one.pin_path is not None:
                     pins.component(one.pin_path.name)
             found = interfaces.expand(request.interfaces)
             _require_capabilities(candidate.program.name, found)
             steps = _steps(found, ref, hook, candidate.program.name, request)
+            migration = _migration(obj, request, steps)
         if request.mode == "offload":
             _offload(candidate.program, steps)
     except BaseException:
+        if migration is not None:
+            migration.close()
         obj.close()
         raise
-    return Prepared(request, ref, obj, candidate.program, hook, steps, tuple(notes))
+    return Prepared(request, ref, obj, candidate.program, hook, steps, (*recovered, *notes), migration)
+
+
+def _migration(obj: Object, request: AttachRequest, steps: tuple[Step, ...]) -> Plan | None:
+    """What becomes of pinned maps that differ; None: no map of the object is pinned already, or all are the same."""
+    named = {one.name: _pin_path(one.pin) for one in request.maps if one.pin is not None}
+    if not named and not any(one.pin_path and one.pin_path.exists() for one in obj.maps.values()):
+        for choice in request.migrate:
+            if choice.map is not None:
+                obj.map(choice.map)
+        return None
+    from xdpctl.attach import cleanup, migrate_plan
+
+    plan = migrate_plan.examine(obj, pinned=named, choices=request.migrate)
+    try:
+        if plan.moved:
+            replaced = {step.old.program.id for step in steps if step.old is not None}
+            migrate_plan.refuse_shared(plan, replaced, cleanup.attached())
+    except BaseException:
+        plan.close()
+        raise
+    return plan if plan.moves else None
 
 
 def _require_capabilities(program: str, found: list[tuple[str, int]]) -> None:
@@ -144,19 +177,19 @@ def section(obj: Object, section: str) -> Map:
     raise MapError(f"{obj.path.name} has no section {section} that libbpf would load")
 
 
-def _set_map(obj: Object, setting: MapSetting) -> None:
-    one = obj.map(setting.name)
-    if setting.max_entries is not None:
-        one.set_max_entries(setting.max_entries)
-    if setting.pin is None:
-        return
-    from xdpctl.bpf.map import open_map
+def _pin_path(pin: str) -> Path:
+    path = Path(pin)
+    return path if path.is_absolute() else pins.mount_point() / path
 
-    path = Path(setting.pin)
-    if not path.is_absolute():
-        path = pins.mount_point() / path
-    with open_map(path) as pinned:
-        one.reuse(pinned.fd)
+
+def steps_of(request: AttachRequest, hook: str, program: str) -> tuple[Step, ...]:
+    """What a request comes to in the present namespace, as things are now.
+
+    Raises:
+        NotFoundError: no such interface.
+        AttachError: something is in the way.
+    """
+    return _steps(interfaces.expand(request.interfaces), namespaces.current(), hook, program, request)
 
 
 def _steps(

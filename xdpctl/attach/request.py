@@ -15,6 +15,7 @@ HOOK_CHOICES = ("xdp", "ingress", "egress")
 VIA_CHOICES = ("link", "netlink", "tcx", "clsact")
 XDP_VIA = ("link", "netlink")
 TC_VIA = ("tcx", "clsact")
+MIGRATE_CHOICES = ("reuse", "copy", "recreate", "fail")
 
 
 class MapSetting(NamedTuple):
@@ -24,6 +25,15 @@ class MapSetting(NamedTuple):
     pin: str | None = None
     """Path of a pinned map to use; a relative one starts at the bpffs."""
     max_entries: int | None = None
+
+
+class MigrateChoice(NamedTuple):
+    """``--migrate``: what becomes of a pinned map that differs from the object's."""
+
+    choice: str
+    """One of MIGRATE_CHOICES."""
+    map: str | None = None
+    """None: every map that none is given for."""
 
 
 class Position(NamedTuple):
@@ -57,6 +67,7 @@ class AttachRequest(NamedTuple):
     maps: tuple[MapSetting, ...] = ()
     replace: bool = False
     position: Position | None = None
+    migrate: tuple[MigrateChoice, ...] = ()
 
     def check(self) -> AttachRequest:
         """Itself, when nothing in it contradicts itself.
@@ -71,6 +82,8 @@ class AttachRequest(NamedTuple):
         _one_of("--mode", self.mode, MODE_CHOICES)
         _one_of("--hook", self.hook, HOOK_CHOICES)
         _one_of("--via", self.via, VIA_CHOICES)
+        for one in self.migrate:
+            _one_of("--migrate", one.choice, MIGRATE_CHOICES)
         for_tc = self.hook in ("ingress", "egress") or self.via in TC_VIA or self.position is not None
         for_xdp = self.hook == "xdp" or self.via in XDP_VIA or self.mode is not None
         if for_tc and for_xdp:
@@ -153,6 +166,21 @@ def parse_map(text: str) -> MapSetting:
     if not 0 < count < 1 << 32:
         raise ConfigError(f"--map {text}: max_entries is a number from 1 to 4294967295, not {number!r}")
     return MapSetting(name, max_entries=count)
+
+
+def parse_migrate(text: str) -> MigrateChoice:
+    """``copy``, or ``NAME=copy`` for one map.
+
+    Raises:
+        ConfigError: no such choice.
+    """
+    name, equals, choice = text.rpartition("=")
+    if choice not in MIGRATE_CHOICES or (equals and not name):
+        raise ConfigError(
+            f"--migrate {text}: no such choice",
+            hint=f"one of {', '.join(MIGRATE_CHOICES)}, or NAME=... for one map",
+        )
+    return MigrateChoice(choice, name or None)
 
 
 def merge_maps(settings: Iterable[MapSetting]) -> tuple[MapSetting, ...]:

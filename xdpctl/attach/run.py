@@ -21,10 +21,12 @@ from xdpctl.netlink import netns as namespaces
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xdpctl.attach.migrate import Migration, Progress
     from xdpctl.attach.prepare import Step
     from xdpctl.attach.request import AttachRequest
     from xdpctl.attach.strategy import Change
     from xdpctl.attach.transaction import Transaction
+    from xdpctl.obj.flow import Counted
 
 
 def attach(request: AttachRequest) -> list[Attachment]:
@@ -38,8 +40,14 @@ def attach(request: AttachRequest) -> list[Attachment]:
         return commit(prepared)
 
 
-def commit(prepared: Prepared) -> list[Attachment]:
+def commit(prepared: Prepared, *, progress: Progress | None = None) -> list[Attachment]:
     """Load the object and attach it; when one interface fails, the others are put back to what they were.
+
+    Maps that get a successor (`Prepared.migration`) are moved with the programs; see docs/migrate.md.
+
+    Args:
+        prepared: of `prepare`.
+        progress: told (map, entries done, entries in all) while a map is copied.
 
     Raises:
         VerifierError, MapError, ObjectError, UnsupportedError, PrivilegeError: it could not be loaded.
@@ -48,11 +56,14 @@ def commit(prepared: Prepared) -> list[Attachment]:
     """
     with namespaces.enter(prepared.netns), transaction() as changes:
         loaded = _load(prepared, changes)
+        moving = _move_maps(prepared, loaded, changes, progress)
         made: list[tuple[Step, Change]] = []
         for step in prepared.steps:
             changes.check()
             made.append((step, _do(step, loaded, changes, done=len(made))))
         _record_clsact(prepared, loaded, made)
+        if moving is not None:
+            moving.finish()
     replaced = [step.old.program.id for step in prepared.steps if step.old is not None]
     if replaced:
         from xdpctl.attach import cleanup
@@ -82,6 +93,52 @@ def _load(prepared: Prepared, changes: Transaction) -> Loaded:
     return loaded
 
 
+def _move_maps(
+    prepared: Prepared, loaded: Loaded, changes: Transaction, progress: Progress | None
+) -> Migration | None:
+    """Fill the successors of pinned maps, as far as they can be before the program is replaced."""
+    plan = prepared.migration
+    if plan is None:
+        return None
+    from xdpctl.attach.migrate import migrate
+
+    copied = any(one.choice == "copy" for one in plan.moved)
+    moving = migrate(
+        plan,
+        prepared.object,
+        changes,
+        counted=_counted(prepared) if copied else None,
+        progress=progress or (lambda *_: None),
+    )
+    request = prepared.request
+    moving.swap(
+        loaded,
+        {step.old.program.id for step in prepared.steps if step.old is not None},
+        request={
+            "object": str(request.object),
+            "interfaces": list(request.interfaces),
+            "mode": request.mode,
+            "hook": request.hook,
+            "via": request.via,
+            "program": prepared.program.name,
+        },
+        netns_inode=prepared.netns.inode,
+        hook=prepared.hook,
+    )
+    return moving
+
+
+def _counted(prepared: Prepared) -> dict[str, frozenset[Counted]]:
+    """Which numbers the new programs add to; nothing where the object can't be followed."""
+    from xdpctl.errors import ObjectError
+    from xdpctl.obj import counters, reader
+
+    try:
+        return counters.counted(reader.read(prepared.request.object))
+    except ObjectError:
+        return {}
+
+
 def _unpin(paths: list[Path]) -> None:
     for path in paths:
         pins.unpin(path)
@@ -89,6 +146,9 @@ def _unpin(paths: list[Path]) -> None:
 
 def _record(prepared: Prepared, loaded: Loaded, clsact: tuple[tuple[int, int], ...] = ()) -> str | None:
     wanted = {str(one.pin_path) for one in prepared.object.maps.values() if one.pin_path is not None}
+    if prepared.migration is not None:
+        ours = ownership.maps_folder()
+        wanted |= {str(one.pin) for one in prepared.migration.moved if one.pin.parent == ours}
     replaced = {step.old.program.id for step in prepared.steps if step.old is not None}
     if replaced:
         folder = str(ownership.maps_folder())

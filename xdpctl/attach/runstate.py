@@ -45,6 +45,19 @@ def folder() -> Path:
     return Path(os.environ.get(ENVIRONMENT) or "/run/xdpctl")
 
 
+def recover() -> list[str]:
+    """Finish or undo an upgrade that was killed while it moved maps; what was done, in words. Else costs one look.
+
+    Raises:
+        XdpctlError: it could neither be finished nor undone.
+    """
+    if not os.path.exists(folder() / "migration" / "journal.json"):  # noqa: PTH110 - false where we may not look
+        return []
+    from xdpctl.attach import migrate_recover
+
+    return migrate_recover.recover()
+
+
 def _path(program_id: int) -> Path:
     return folder() / "programs" / f"{program_id}.json"
 

@@ -73,11 +73,26 @@ class Transaction:
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._closing = contextlib.ExitStack()
         self._programs: dict[int, LoadedProgram] = {}
-        self.check = signals.check
+        self._signals = signals
+        self._settled = False
 
     def add(self, what: str, undo: Callable[[], object]) -> None:
         """Note a change that was just made; `what` names it in a message should undoing it fail."""
         self._undo.append((what, undo))
+
+    def check(self) -> None:
+        """Act on a signal that came meanwhile: called where it is safe to stop.
+
+        Raises:
+            KeyboardInterrupt: one came.
+        """
+        if not self._settled:
+            self._signals.check()
+
+    def settle(self) -> None:
+        """Nothing is taken back from here on: a signal that came is delivered when the block has ended."""
+        self._undo.clear()
+        self._settled = True
 
     def program(self, number: int) -> LoadedProgram:
         """The program with this id, open until the end: undoing needs it, and else nobody may hold it any more.

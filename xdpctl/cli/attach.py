@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -12,7 +13,13 @@ from xdpctl.cli.preflight import Checks, explain_refusal, judged
 from xdpctl.errors import AttachError, ConfigError
 from xdpctl.obj import shipped
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 app = typer.Typer()
+
+LARGE = 100_000
+"""Entries that take long enough to be told about."""
 
 
 @app.command(no_args_is_help=True)
@@ -79,6 +86,15 @@ def attach(
         bool,
         typer.Option("--replace", help="Upgrade in place what is there: no packet passes without a program."),
     ] = False,
+    migrate: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="[MAP=]reuse|copy|recreate|fail",
+            help="When a pinned map differs from the object's: use it as it is, carry its entries over by field name, "
+            "start empty, or stop (the default).",
+            autocompletion=complete.one_of("reuse", "copy", "recreate", "fail"),
+        ),
+    ] = None,
     via: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -128,8 +144,10 @@ def attach(
     xdpctl attach 'veth*' builtin:count
 
     xdpctl attach --hook ingress --first eth0 tc.o
+
+    xdpctl attach --replace --migrate copy eth0 new.o
     """
-    from xdpctl.attach.request import AttachRequest, Position, merge_maps, parse_map
+    from xdpctl.attach.request import AttachRequest, Position, merge_maps, parse_map, parse_migrate
 
     interfaces, obj = _split(words)
     places = [
@@ -157,6 +175,7 @@ def attach(
         maps=merge_maps(parse_map(one) for one in maps or ()),
         replace=replace,
         position=places[0] if places else None,
+        migrate=tuple(parse_migrate(one) for one in migrate or ()),
     )
     if yes and not fix:
         raise ConfigError("--yes is for --fix", hint="add --fix")
@@ -172,19 +191,25 @@ def _run(request, checks: Checks, *, as_json: bool) -> None:  # type: ignore[no-
     with prepare(request) as prepared:
         found = judged(prepared, checks)
         try:
-            attachments = commit(prepared)
+            attachments = commit(prepared, progress=_progress())
         except AttachError as error:
             explain_refusal(error, found)
             raise
         for text in prepared.notes:
             note(f"note: {text}")
         replaced = [step.old is not None for step in prepared.steps]
+        moved = prepared.migration.reports if prepared.migration is not None else []
     for one in attachments:
         if one.note:
             note(f"note: {one.interface}: {one.note}")
     if as_json:
-        print_json({"attachments": [one.to_json() for one in attachments]})
+        shape = {"attachments": [one.to_json() for one in attachments]}
+        if moved:
+            shape["maps"] = [one.to_json() for one in moved]
+        print_json(shape)
         return
+    for report in moved:
+        print_line(report.describe())
     for one, was in zip(attachments, replaced, strict=True):
         details = [f"program {one.program.id}", f"link {one.link_id}" if one.link_id else f"via {one.via}"]
         if one.priority is not None:
@@ -192,6 +217,20 @@ def _run(request, checks: Checks, *, as_json: bool) -> None:  # type: ignore[no-
         how = f"{one.mode} XDP" if one.hook == "xdp" else one.hook
         verb = "replaced in place by" if was else "runs"
         print_line(f"{one.interface}: {how} {verb} {one.program_name} ({', '.join(details)})")
+
+
+def _progress() -> Callable[[str, int, int], None] | None:
+    """A line on a terminal that says how far a large map is copied."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(name: str, done: int, total: int) -> None:
+        if total >= LARGE:
+            end = "\n" if done == total else ""
+            sys.stderr.write(f"\rmap {name}: {done} of {total} entries copied{end}")
+            sys.stderr.flush()
+
+    return tell
 
 
 def _split(words: list[str]) -> tuple[list[str], Path]:
