@@ -6,9 +6,9 @@ import pytest
 from attachments import agree, attach, detach, nothing_left, tc, xdp
 
 from xdpctl.attach import observe
-from xdpctl.attach import xdp as strategy
 from xdpctl.bpf import query
 from xdpctl.errors import AttachError, UnsupportedError
+from xdpctl.skeleton import modes as strategy
 
 pytestmark = pytest.mark.kernel
 

@@ -12,11 +12,10 @@ from xdpctl.obj.reader import read
 
 BPF = Path(__file__).resolve().parents[3] / "bpf"
 ALL = sorted(path.name.removesuffix(".bpf.c") for path in BPF.glob("*.bpf.c"))
-TRACERS = [name for name in ALL if name.startswith("trace_") or name.endswith("_trace")]
-NAMES = [name for name in ALL if name not in TRACERS]
-TRACERS = [name for name in NAMES if name.startswith("trace_") or name.endswith("_trace")]
+TRACERS = [name for name in ALL if name.startswith(("trace_", "lab_")) or name.endswith("_trace")]
 """Loaded by xdpctl itself, never attached to an interface."""
-PLAIN = [name for name in NAMES if not name.endswith(".frags") and name not in TRACERS]
+NAMES = [name for name in ALL if name not in TRACERS]
+PLAIN = [name for name in NAMES if not name.endswith(".frags")]
 XDP = [name for name in PLAIN if not name.startswith("tc_")]
 
 
