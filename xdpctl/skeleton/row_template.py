@@ -143,8 +143,8 @@ def json_template(piece: bytes, key_bytes: int, shape: Shape) -> Template | None
         spans.get(one.start(), [Run(-1, 0, "", int(one[0]) if len(one[0]) < 18 else -1)])[0]
         for one in _RUN.finditer(line)
     ]
-    if not any(run.side >= 0 for run in every):
-        return None
+    if {run.side for run in every} - {-1} != ({0, 1} if shape.key is not None else {1}):
+        return None  # key or value is missing, or an empty object
     return Template(line, every, (key_bytes, shape.value.size))
 
 
