@@ -34,6 +34,7 @@ COMMANDS = {
     "rollback": "xdpctl.cli.rollback",
     "schema": "xdpctl.cli.schema",
     "snapshot": "xdpctl.cli.snapshot",
+    "stats": "xdpctl.cli.stats",
     "status": "xdpctl.cli.status",
     "trace": "xdpctl.cli.trace",
     "validate": "xdpctl.cli.validate",
