@@ -7,9 +7,11 @@
  * notes the latest count it was told, and the newest of them (by serial arithmetic) is the pool's. An event
  * that is missed is made good by the next one.
  *
- * Globals: none.
+ * Globals
+ *   generation  pools that were freed so far: what a slot of an older one holds may be of a pool that is gone
  * Maps
- *   counts      percpu_hash   pool's address -> struct latest, the last counts that this CPU was told
+ *   slots       percpu_array  by the pool's address, some bits of it: struct slot, the last counts that this CPU was told
+ *   counts      percpu_hash   pool's address -> struct latest, the same for pools whose slot is another's
  *   pools       hash          pool's address -> struct pool, who it is and how its shutdown goes
  *   events      ringbuf       struct event: connected, disconnected, an attempt to shut down
  *   lost        array         by enum loss: what found no room
@@ -162,6 +164,14 @@ struct latest {
 
 enum told { HOLD = 1, RELEASE = 2 };
 
+/* One pool's, by a few bits of its address: half the time that a look-up in a hash takes. The first to come keeps it. */
+struct slot {
+	__u64 address;
+	__u64 seen_ns; /* the pool's: another one may get the same address */
+	__u32 generation;
+	struct latest latest;
+};
+
 struct pool {
 	__u64 address;
 	__u64 seen_ns; /* CLOCK_BOOTTIME, as all times here */
@@ -198,6 +208,17 @@ struct event {
 };
 
 enum loss { LOST_POOLS = 0, LOST_EVENTS = 1, LOSSES };
+
+__u32 generation;
+
+#define SLOTS 64
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -353,44 +374,77 @@ static __always_inline struct pool *known(struct page_pool *pp, __u32 place)
 	return pool;
 }
 
-static __noinline int first(struct page_pool *pp, __u32 count, __u32 which)
+static __always_inline void note(struct latest *latest, __u32 count, __u32 which)
 {
-	struct latest latest = { .told = which };
+	if (which == HOLD)
+		latest->hold = count;
+	else
+		latest->release = count;
+	latest->told |= which;
+}
+
+/* The slot is nobody's, or of an older generation: make it this pool's unless another one that lives has it. */
+static __always_inline int claim(struct page_pool *pp, struct slot *slot, __u32 count, __u32 which)
+{
+	struct latest latest = {}, *told;
+	struct pool *pool = known(pp, which == HOLD ? ON_HOLD : ON_RELEASE), *owner;
 	__u64 key = (__u64)pp;
 
-	if (which == HOLD)
-		latest.hold = count;
-	else
-		latest.release = count;
-	if (known(pp, which == HOLD ? ON_HOLD : ON_RELEASE) && bpf_map_update_elem(&counts, &key, &latest, BPF_ANY))
+	if (!pool)
+		return 0;
+	owner = slot->address ? bpf_map_lookup_elem(&pools, &slot->address) : 0;
+	if (!owner || owner->seen_ns != slot->seen_ns) {
+		slot->address = key;
+		slot->seen_ns = pool->seen_ns;
+		slot->latest = latest;
+	}
+	slot->generation = generation;
+	if (slot->address == key) {
+		note(&slot->latest, count, which);
+		return 0;
+	}
+	note(&latest, count, which);
+	told = bpf_map_lookup_elem(&counts, &key);
+	if (told)
+		note(told, count, which);
+	else if (bpf_map_update_elem(&counts, &key, &latest, BPF_ANY))
 		lose(LOST_POOLS);
 	return 0;
+}
+
+static __always_inline int told(struct bpf_raw_tracepoint_args *ctx, __u32 which)
+{
+	__u64 key = ctx->args[0];
+	__u32 place = (key >> 11 ^ key >> 17) % SLOTS;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &place);
+	struct latest *latest;
+
+	if (!slot)
+		return 0;
+	if (slot->generation == generation && slot->address == key) {
+		note(&slot->latest, ctx->args[2], which);
+		return 0;
+	}
+	if (slot->generation == generation && slot->address) {
+		latest = bpf_map_lookup_elem(&counts, &key);
+		if (latest) {
+			note(latest, ctx->args[2], which);
+			return 0;
+		}
+	}
+	return claim((void *)key, slot, ctx->args[2], which);
 }
 
 SEC("raw_tp/page_pool_state_hold")
 int pool_hold(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 key = ctx->args[0];
-	struct latest *latest = bpf_map_lookup_elem(&counts, &key);
-
-	if (!latest)
-		return first((void *)key, ctx->args[2], HOLD);
-	latest->hold = ctx->args[2];
-	latest->told |= HOLD;
-	return 0;
+	return told(ctx, HOLD);
 }
 
 SEC("raw_tp/page_pool_state_release")
 int pool_release(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 key = ctx->args[0];
-	struct latest *latest = bpf_map_lookup_elem(&counts, &key);
-
-	if (!latest)
-		return first((void *)key, ctx->args[2], RELEASE);
-	latest->release = ctx->args[2];
-	latest->told |= RELEASE;
-	return 0;
+	return told(ctx, RELEASE);
 }
 
 static __always_inline void tell(__u32 kind, __s32 inflight, struct pool *pool)
@@ -436,6 +490,7 @@ int pool_attempt(struct bpf_raw_tracepoint_args *ctx)
 	if (!inflight) { /* __page_pool_destroy(): the next pool may get the same address */
 		bpf_map_delete_elem(&counts, &key);
 		bpf_map_delete_elem(&pools, &key);
+		__sync_fetch_and_add(&generation, 1);
 	}
 	return 0;
 }

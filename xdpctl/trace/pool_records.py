@@ -25,6 +25,7 @@ RETRIES_EVERY = 1.0
 _POOL = struct.Struct("=6Q12I2i16s32s16s")
 _EVENT = struct.Struct("=QIi")
 _LATEST = struct.Struct("=III")
+_SLOT = struct.Struct("=QQI")
 _HOLD, _RELEASE = 1, 2
 _NO_QUEUE = 2**32 - 1
 
@@ -200,6 +201,28 @@ def decode_latest(data: bytes) -> tuple[list[int | None], list[int | None]]:
         holds.append(hold if told & _HOLD else None)
         releases.append(release if told & _RELEASE else None)
     return holds, releases
+
+
+SLOT_BYTES = 32
+"""sizeof(struct slot): what follows _SLOT is a struct latest."""
+
+
+def decode_slots(data: bytes) -> dict[tuple[int, float], dict[int, tuple[int | None, int | None]]]:
+    """One place of the slots of all CPUs: (address, seen) -> CPU -> what it was told last (hold, release).
+
+    Args:
+        data: a per-CPU ``struct slot``.
+    """
+    found: dict[tuple[int, float], dict[int, tuple[int | None, int | None]]] = {}
+    for cpu, at in enumerate(range(0, len(data), SLOT_BYTES)):
+        address, seen, _ = _SLOT.unpack_from(data, at)
+        if address:
+            hold, release, told = _LATEST.unpack_from(data, at + _SLOT.size)
+            found.setdefault((address, seen / NANOSECONDS), {})[cpu] = (
+                hold if told & _HOLD else None,
+                release if told & _RELEASE else None,
+            )
+    return found
 
 
 class Count:

@@ -13,14 +13,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import tracepoint
+from xdpctl.bpf.elements import possible_cpus
 from xdpctl.bpf.object import Object
 from xdpctl.errors import KernelError, UnsupportedError
 from xdpctl.libbpf.library import CallError
 from xdpctl.libbpf.ring import RingBuffer
 from xdpctl.obj.shipped import PREFIX, resolve
-from xdpctl.trace.pool_records import Count, PoolEvent, TracedPool, decode_event, decode_latest, decode_pool
+from xdpctl.trace.pool_records import (
+    Count,
+    PoolEvent,
+    TracedPool,
+    decode_event,
+    decode_latest,
+    decode_pool,
+    decode_slots,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
 OBJECT = PREFIX + "pool_trace"
@@ -74,6 +85,7 @@ class PoolTracer:
 
         self._held = contextlib.ExitStack()
         self._counts: dict[tuple[int, float], tuple[Count, Count]] = {}
+        self._cpus = possible_cpus()
         try:
             self._object = self._held.enter_context(Object.open(resolve(Path(OBJECT))))
             for name in ("counts", "pools"):
@@ -107,10 +119,14 @@ class PoolTracer:
     def read(self) -> Reading:
         """Every pool with its counts as they are now, and the events since the last call."""
         told = {int.from_bytes(key, "little"): value for key, value in self._object.map("counts").items()}
+        slots: dict[tuple[int, float], dict[int, tuple[int | None, int | None]]] = {}
+        for data in [data for _, data in self._object.map("slots").items()]:
+            slots.update(decode_slots(data))
         pools = []
         for data in [data for _, data in self._object.map("pools").items()]:
             pool = decode_pool(data)
-            pools.append(self._counted(pool, told.get(pool.address)))
+            own = slots.get((pool.address, pool.seen), {})
+            pools.append(self._counted(pool, told.get(pool.address), own))
         kept = {(one.address, one.seen) for one in pools}
         self._counts = {key: value for key, value in self._counts.items() if key in kept}
         lost_pools, lost_events = (self._lost(number) for number in (0, 1))
@@ -128,13 +144,19 @@ class PoolTracer:
             lost_events,
         )
 
-    def _counted(self, pool: TracedPool, told: bytes | None) -> TracedPool:
+    def _counted(
+        self, pool: TracedPool, told: bytes | None, slots: Mapping[int, tuple[int | None, int | None]]
+    ) -> TracedPool:
         """The pool with the newest counts among what it was read with, its last attempt and what CPUs were told."""
         key = (pool.address, pool.seen)
         hold, release = self._counts.setdefault(key, (Count(pool.hold), Count(pool.release)))
-        holds, releases = decode_latest(told) if told is not None else ([], [])
+        none: list[int | None] = [None] * self._cpus
+        holds, releases = decode_latest(told) if told is not None else (none, none)
+        own = [slots.get(cpu, (None, None)) for cpu in range(self._cpus)]
         return replace(
-            pool, hold=hold.update([*holds, pool.hold]), release=release.update([*releases, pool.release])
+            pool,
+            hold=hold.update([*holds, *(one[0] for one in own), pool.hold]),
+            release=release.update([*releases, *(one[1] for one in own), pool.release]),
         )
 
     def _lost(self, number: int) -> int:

@@ -16,6 +16,7 @@ from xdpctl.trace.pool_records import (
     decode_event,
     decode_latest,
     decode_pool,
+    decode_slots,
     distance,
 )
 
@@ -113,3 +114,12 @@ def test_a_count_follows_its_cpus_over_any_wrap_around(steps, start):
         now = (now + step) % 2**32
         slots[number % 2] = now
         assert count.update(list(slots)) == now
+
+
+def test_slots_tell_by_pool_and_cpu_and_an_empty_one_nothing():
+    def slot(address, told):
+        return struct.pack("=QQIIII", address, 100 * SECOND, 0, 5, 3, told)
+
+    assert decode_slots(slot(0x1000, 3) + slot(0, 3) + slot(0x1000, 2)) == {
+        (0x1000, 100.0): {0: (5, 3), 2: (None, 3)}
+    }
