@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
+import socket
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,12 +16,14 @@ from attachments import HEADER
 
 from xdpctl.attach import runstate
 from xdpctl.bpf import pins
+from xdpctl.bpf.link import open_link
 from xdpctl.bpf.map import open_map
-from xdpctl.deploy import apply, journal, ready, state
+from xdpctl.deploy import apply, journal, ready
 from xdpctl.deploy.load import load
 from xdpctl.deploy.lock import locked
 from xdpctl.errors import XdpctlError
 from xdpctl.host.collect import collect
+from xdpctl.netlink import netns as namespaces
 
 SOURCE = (
     HEADER
@@ -26,14 +32,15 @@ SOURCE = (
 #define VERSION 1
 #endif
 volatile const unsigned int limit = 7;
-struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, __u32); __type(value, __u64); } table SEC(".maps");
-SEC("xdp") int filter(struct xdp_md *c)
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, __u32); __type(value, __u64); }
+table SEC(".maps");
+SEC("xdp") int deployed_xdp(struct xdp_md *c)
 {
     __u32 key = VERSION;
     __u64 *found = bpf_map_lookup_elem(&table, &key);
     return found && *found > limit ? XDP_DROP : XDP_PASS;
 }
-SEC("tc") int marker(struct __sk_buff *s) { s->mark = VERSION; return TC_ACT_UNSPEC; }
+SEC("tc") int deployed_tc(struct __sk_buff *s) { s->mark = VERSION; return TC_ACT_UNSPEC; }
 """
 )
 
@@ -52,6 +59,13 @@ def apply_file(path, **variables):
         assert not plan.failing, plan.failing
         apply.run(plan, command="test")
     return plan
+
+
+def carry_out(plan):
+    """The same, of a plan that was made before."""
+    with locked("test"):
+        apply.require_nothing_pending()
+        apply.run(plan, command="test")
 
 
 def destroy(name):
@@ -114,7 +128,9 @@ def _pins():
     for path in pins.walk():
         name = str(path.relative_to(pins.root()))
         if name.startswith("links/"):
-            found[name.rpartition("-")[0]] = "link"
+            with open_link(path) as link:
+                told = "link" if link.info().ifindex else "link of nothing"
+            found.setdefault(name.rpartition("-")[0], []).append(told)
             continue
         try:
             with open_map(path) as opened:
@@ -124,21 +140,23 @@ def _pins():
     return found
 
 
-def machine(names=()):
-    """All that a deployment may change, by names that do not depend on when it was done; no ids, no times.
-
-    Args:
-        names: of the deployments whose programs count.
-    """
-    seen = collect(netns="all", probes=())
+def machine(*spaces):
+    """All that a deployment may change in these namespaces, by names that do not depend on time: no ids."""
+    all_seen = [collect(netns=one, probes=()) for one in spaces]
+    seen = all_seen[0]
     return {
         "links": {
-            (space.label, link.name): _link(link, seen.programs) for space in seen.namespaces for link in space.links
+            (space.label, link.name): _link(link, one.programs)
+            for one in all_seen
+            for space in one.namespaces
+            for link in space.links
         },
         "pins": _pins(),
         "records": sorted(one.name for one in runstate.read().values()),
         "programs": Counter(
-            (one.name, one.tag) for one in seen.programs.values() if one.name in ("filter", "marker", *names)
+            (one.name, one.tag)
+            for one in seen.programs.values()
+            if one.name in ("deployed_xdp", "deployed_tc")
         ),
     }
 
@@ -157,11 +175,11 @@ def differences(before, after):
     return found
 
 
-def assert_same(before, names=()):
-    """This machine is as it was; the kernel frees programs and links a little later than it is told to."""
+def assert_same(before, *spaces):
+    """These namespaces are as they were; the kernel frees programs and links a little later than it is told to."""
     until = time.monotonic() + 5
     while True:
-        found = differences(before, machine(names))
+        found = differences(before, machine(*spaces))
         if not found or time.monotonic() > until:
             break
         time.sleep(0.01)
@@ -169,6 +187,46 @@ def assert_same(before, names=()):
 
 
 def forget_all():
-    """Remove state of deployments that are destroyed."""
-    for one in state.names(destroyed=True):
-        state.forget(one)
+    """Remove what deployments have written down, be they destroyed or not."""
+    for one in ("deployments", "journal", "lock"):
+        path = runstate.folder() / one
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class Flood(threading.Thread):
+    """Sends frames of ethertype 0x88b5 into an interface until it is told to stop; `sent` counts those taken."""
+
+    def __init__(self, interface, netns):
+        super().__init__(daemon=True)
+        self.sent = 0
+        self.stopping = threading.Event()
+        with namespaces.enter(netns):
+            self.port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self.port.bind((interface, 0))
+
+    def run(self):
+        frame = b"\xff" * 6 + b"\x02\0\0\0\0\x01\x88\xb5" + bytes(46)
+        while not self.stopping.is_set():
+            try:
+                self.port.send(frame)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue  # the peer's ring is full: not sent (veth_xmit, NET_XMIT_DROP)
+            self.sent += 1
+        self.port.close()
+
+    def wait_for(self, more):
+        """Until so many more frames are sent."""
+        until, target = time.monotonic() + 20, self.sent + more
+        while self.sent < target and self.is_alive() and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def stop(self):
+        """Frames sent in all."""
+        self.stopping.set()
+        self.join(30)
+        return self.sent

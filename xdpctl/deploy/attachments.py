@@ -104,10 +104,10 @@ def _attachment(
         found = _pin_of(ref, ifindex, hook, number)
         if found is not None:
             pin, link_id = found
-        else:
-            link_id = next(
-                (one.id for one in query.links() if (one.ifindex, one.program_id) == (ifindex, number)), None
-            )
+        elif told.get("foreign") is not None:
+            # links don't tell their namespace: one of somebody else is only taken where no other could be meant
+            others = [one.id for one in query.links() if (one.ifindex, one.program_id) == (ifindex, number)]
+            link_id = others[0] if len(others) == 1 else None
     if told.get("via") == "clsact":
         via = "clsact"
     elif hook == "xdp":

@@ -54,8 +54,8 @@ def _once(
 ) -> tuple[list[Finding], list[Change]]:
     from xdpctl.doctor.rules import judge
 
-    coming: dict[tuple[str | None, int | None, object], str] = {
-        (one.netns, one.ifindex, one.after["hook"]): one.kind
+    coming: dict[tuple[str | None, int | None, object], Change] = {
+        (one.netns, one.ifindex, one.after["hook"]): one
         for one in changes
         if one.kind.endswith((".attach", ".update")) and one.kind.partition(".")[0] in ("xdp", "tc")
     }
@@ -89,7 +89,7 @@ def _once(
 
 
 def _attaching(
-    coming: Mapping[tuple[str | None, int | None, object], str],
+    coming: Mapping[tuple[str | None, int | None, object], Change],
     found: Resolved,
     snapshot: Snapshot,
     objects: Mapping[str, ObjFile],
@@ -99,15 +99,16 @@ def _attaching(
         label = label_of(snapshot, ref.netns)
         link = snapshot.link(ref)
         for one in wish.hooked:
-            kind = coming.get((label, ref.ifindex, one.wish.hook))
-            if kind is not None and link is not None:
-                intents += _intents(one, link, objects, update=kind.endswith(".update"))
+            change = coming.get((label, ref.ifindex, one.wish.hook))
+            if change is not None and link is not None:
+                intents += _intents(one, link, objects, change)
     return intents
 
 
-def _intents(one: Hooked, link: Link, objects: Mapping[str, ObjFile], *, update: bool) -> list[Intent]:
+def _intents(one: Hooked, link: Link, objects: Mapping[str, ObjFile], change: Change) -> list[Intent]:
     obj = objects[one.wish.program]
     program = obj.program(one.function)
+    update = change.kind.endswith(".update")
     if program is None:
         return []
     if one.wish.hook != "xdp":
@@ -121,7 +122,7 @@ def _intents(one: Hooked, link: Link, objects: Mapping[str, ObjFile], *, update:
         obj,
         program,
         mode=one.wish.mode,
-        via=one.wish.via or "link",
+        via=str(change.after.get("via") or "link"),
         replace=update,
         settings=values,
         filled=filled,

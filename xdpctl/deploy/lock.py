@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STEP_SECONDS = 0.02
+MOMENT_SECONDS = 0.2
 
 
 class LockedError(XdpctlError):
@@ -54,9 +55,15 @@ def locked(command: str | None = None, *, wait: float = 0.0) -> Iterator[None]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise _held(fd) from None
-            time.sleep(STEP_SECONDS)
+                who = _holder(fd)
+                # just taken, or just let go: who it is comes in a moment
+                patience = 0.0 if who is not None else MOMENT_SECONDS
+                if time.monotonic() >= until + patience:
+                    who = who or "another command"
+                    raise LockedError(
+                        f"{who} is changing this machine", hint="--wait SECONDS waits until it has ended"
+                    ) from None
+            time.sleep(STEP_SECONDS if time.monotonic() < until else 0.001)
         told = {
             "pid": os.getpid(),
             "command": command or " ".join(["xdpctl", *sys.argv[1:]]),
@@ -72,9 +79,10 @@ def locked(command: str | None = None, *, wait: float = 0.0) -> Iterator[None]:
         os.close(fd)
 
 
-def _held(fd: int) -> LockedError:
-    who = "another command"
-    with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+def _holder(fd: int) -> str | None:
+    """Who holds the lock, in words; None where it is not told (yet)."""
+    try:
         told = json.loads(os.pread(fd, 1 << 16, 0))
-        who = f"`{told['command']}` (pid {told['pid']}, since {iso(told['since'])})"
-    return LockedError(f"{who} is changing this machine", hint="--wait waits until it has ended")
+        return f"`{told['command']}` (pid {told['pid']}, since {iso(told['since'])})"
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
