@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     """(map, entries done, entries in all)."""
 
 PASSES = 4
-"""How often the old map is read again before the programs are replaced, while much changes in it."""
+"""How often the old map is read again before the programs are replaced, as long as less changes each time."""
 FEW = 256
 """Changes in one pass that are not worth another."""
 
@@ -83,9 +83,10 @@ class Migration:
                 )
                 self._copies[move.name] = made
                 made.first()
-        left = list(self._copies.values())
+        left = dict.fromkeys(self._copies.values(), 2**64)
         for _ in range(PASSES):
-            left = [one for one in left if one.again() > FEW]
+            changed = {one: one.again() for one in left}
+            left = {one: count for one, count in changed.items() if FEW < count < left[one] // 2}
         for number, one in enumerate(self._copies.values()):
             with contextlib.suppress(OSError):  # no room: see `Copy.adopt`
                 one.keep(self._journal.folder, number)
@@ -159,7 +160,9 @@ class Migration:
         counts: dict[str, Counts] = {}
         if self._journal is not None and self._facts is not None:
             migrate_pins.wait_for_programs()
-            for name, one in self._copies.items():
+            for number, (name, one) in enumerate(self._copies.items(), 1):
+                self._facts = self._facts._replace(merging=number)
+                self._journal.write(self._facts)
                 counts[name] = one.last()
             self._facts = self._facts._replace(phase=migrate_journal.RENAMING)
             self._journal.write(self._facts)

@@ -53,6 +53,8 @@ class Facts(NamedTuple):
     """What `attach` was asked, as far as it takes to finish it."""
     netns_inode: int
     hook: str
+    merging: int = 0
+    """Copied maps whose last pass has begun: what it added up must not be added a second time."""
 
 
 def folder() -> Path:

@@ -82,12 +82,16 @@ def _undo(facts: Facts) -> str:
 
 
 def _finish(journal: Journal, facts: Facts) -> str:
+    begun = facts.merging
     if facts.phase == migrate_journal.SWAPPING:
         _replace_the_rest(facts)
         migrate_pins.wait_for_programs()
-        for number, one in enumerate(one for one in facts.maps if one.choice == "copy"):
-            _last_pass(journal, number, one)
-        journal.write(facts._replace(phase=migrate_journal.RENAMING))
+    copied = [one for one in facts.maps if one.choice == "copy"]
+    for number, one in enumerate(copied):
+        if Path(one.new_pin).exists() and Path(one.old_pin).exists():
+            facts = facts._replace(merging=max(begun, number + 1))
+            journal.write(facts)
+            _last_pass(journal, number, one, again=number < begun)
     for one in facts.maps:
         migrate_pins.take_over(one)
     migrate_pins.clear(facts)
@@ -99,13 +103,14 @@ def _names(facts: Facts) -> str:
     return f"map{'s' * (len(facts.maps) > 1)} {', '.join(one.name for one in facts.maps)}"
 
 
-def _last_pass(journal: Journal, number: int, one: MovedMap) -> None:
+def _last_pass(journal: Journal, number: int, one: MovedMap, *, again: bool) -> None:
+    """Bring what the old map got since it was copied; `again`: some of that may be there, so nothing is added up."""
     from xdpctl.obj.flow import Counted
     from xdpctl.skeleton import schema
 
     with open_map(Path(one.old_pin)) as old, open_map(Path(one.new_pin)) as new:
         found = schema.difference(schema.of_live(old.info(), one.name), schema.of_live(new.info(), one.name))
-        counted = [Counted(one.name, *mark) for mark in one.counted]
+        counted = [] if again else [Counted(one.name, *mark) for mark in one.counted]
         made = migrate.copy_of(one.name, old, new, found, counted=counted)
         made.adopt(journal.folder, number)
         made.last()
