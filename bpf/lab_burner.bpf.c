@@ -6,6 +6,7 @@
  * Maps (mmapable, so that senders know without a system call)
  *   control   struct control: what to burn for, and whether it burns right now
  *   victims   by the low 16 bits of the mark: when and where a packet was queued and sent
+ *   devices, lost   of the tracers' shared header: interfaces named by the observer, and what found no room; unused here
  *
  * Time is burnt at two places: where the owner of the qdisc hands its packet to the driver (net_dev_start_xmit, inside
  * sch_direct_xmit()), and, once a round, where it has just found the queue empty and still holds the qdisc
