@@ -53,6 +53,9 @@ SEC("xdp/cpumap") int slow(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
+RELEASE = tuple(map(int, os.uname().release.split(".")[:2]))
+RECYCLES_SKBS = RELEASE >= (6, 4)
+"""__xdp_build_skb_from_frame() marks the skb for recycling; before, a page left its pool when it became an skb."""
 WITHOUT_LIVE_FRAMES = "live frames (Linux 5.18) are what fills a pool on any machine"
 
 
@@ -194,6 +197,9 @@ def tell(opened: Object, there: str, held: contextlib.ExitStack) -> Story:
 
 def test_live_frames_in_an_unread_socket_are_out_exactly_as_many_as_were_sent(story):
     first, *later = story.attempts("B")
+    if not RECYCLES_SKBS:
+        assert (first.inflight, first.pool.hold, first.pool.release, later) == (0, SENT, SENT, [])
+        return
     assert (first.inflight, first.pool.hold, first.pool.release) == (SENT, SENT, 0)
     held = [one for one in later if one.at < story.drained]
     assert held
