@@ -118,7 +118,7 @@ class NotFoundError(ConfigError):
         self.near = close
 
 
-class UnknownNameError(NotFoundError, AttributeError):
+class UnknownNameError(NotFoundError, AttributeError):  # type: ignore[misc]  # AttributeError.name is the same string
     """A skeleton, or a struct of its globals and maps, has no attribute of this name (``hasattr`` works)."""
 
 

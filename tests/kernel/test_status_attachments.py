@@ -154,7 +154,9 @@ def test_without_capabilities_it_shows_what_the_kernel_lets_anybody_see(world, x
     )  # an unprivileged caller may not open it
     assert (one["owner"], one["via"], one["link_id"]) == ("xdpctl", *told), "from its pin"
     assert "CAP_SYS_ADMIN" in done.stderr
-    assert "tcx programs are not told" in done.stderr, "without capabilities nobody can see that there are none"
+    assert "tcx programs are not told" in done.stderr, (
+        "without capabilities nobody can see that there are none"
+    )
     assert "CAP_NET_ADMIN" in done.stderr
     detach("va", netns=inside, all=True)
 

@@ -233,9 +233,8 @@ def clear(name: MAP, netns: NETNS = None, as_json: AS_JSON = False) -> None:
         if as_json:
             print_json({"map": ref(of), "cleared": gone})
         else:
-            print_line(
-                f"{of.name}: {gone} {'slots set to zero' if not of.shape.kind.deletes and of.shape.key else 'entries deleted'}"
-            )
+            zeroed = not of.shape.kind.deletes and of.shape.key
+            print_line(f"{of.name}: {gone} {'slots set to zero' if zeroed else 'entries deleted'}")
 
 
 @app.command()

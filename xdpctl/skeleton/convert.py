@@ -271,8 +271,8 @@ def read(rows: Block, offset: int, bits: int, *, signed: bool) -> Block:
         values = values >> np.uint64(shift)
     left = np.uint64(64 - bits)
     found: Block = values << left  # drops what lies above
-    found = found.view(np.int64) >> np.int64(64 - bits) if signed else found >> left
-    return found
+    moved: Block = found.view(np.int64) >> np.int64(64 - bits) if signed else found >> left
+    return moved
 
 
 def write(rows: Block, offset: int, bits: int, values: Block) -> None:
