@@ -65,6 +65,8 @@ class _Comparison:
         self.pinned = {(one.ifindex, one.program_id, one.hook) for one in self.observed.links}
         self.kept: list[Change] = []
         self.made: list[Change] = []
+        self.line: list[tuple[str, int, str | None]] = []
+        """(hook, program id, key) of what stands on the TC hooks of a direction, as the changes go on."""
 
     def link(self, link: Link, hooked: list[Hooked]) -> None:
         on_xdp = [one for one in hooked if one.wish.hook == "xdp"]
@@ -232,6 +234,7 @@ class _Comparison:
     def tc(self, link: Link, direction: str, wanted: list[Hooked], entries: Sequence[TcHook]) -> None:
         wanted = sorted(wanted, key=lambda one: one.wish.order)
         home = self.home(link, direction)
+        self.line = [(one.hook, one.program_id, self.keys.get(one.program_id)) for one in entries]
         ours = [
             Present(one.program_id, self.keys[one.program_id], None, one.hook.partition("-")[0], one)
             for one in entries
@@ -266,6 +269,10 @@ class _Comparison:
                 kept[one.same] = Present(0, one.key)
             elif old.key != one.key and old.entry is not None:
                 more = {"at": old.entry.hook, "priority": old.entry.priority, "handle": old.entry.handle}
+                self.line = [
+                    (hook, number, one.key if (hook, number) == (old.entry.hook, old.id) else key)
+                    for hook, number, key in self.line
+                ]
                 self.change(
                     "tc.update",
                     link,
@@ -293,6 +300,12 @@ class _Comparison:
         after = self.side(None, direction, **more)
         if first:
             after["for"] = old.key
+        place = next(at for at, one in enumerate(self.line) if one[:2] == (old.entry.hook, old.id))
+        del self.line[place]
+        # so that taking it back finds its place again
+        following = next((one for one in self.line[place:] if one[0] == old.entry.hook), None)
+        if following is not None and old.via != "clsact":
+            more["before"] = following[2] or f"id:{following[1]}"
         self.change("tc.detach", link, self.side(old.key, direction, **more), after, why, traffic=True)
 
     def attach_tc(
@@ -322,6 +335,15 @@ class _Comparison:
                 more["before"] = kept[following.same].key
             elif before is not None:
                 more["behind"] = before.key
+        keys = [key for hook, _, key in self.line if hook == at]
+        spot = len(self.line)
+        if more.get("before") in keys:
+            spot = next(place for place, each in enumerate(self.line) if each[::2] == (at, more["before"]))
+        elif more.get("behind") in keys:
+            spot = 1 + next(
+                place for place, each in enumerate(self.line) if each[::2] == (at, more["behind"])
+            )
+        self.line.insert(spot, (at, 0, one.key))
         self.change(
             "tc.attach",
             link,

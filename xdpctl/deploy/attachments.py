@@ -243,7 +243,10 @@ def _strategy(
     place = {}
     for word, first in (("before", True), ("behind", False)):
         if after.get(word) is not None:
-            number = _id(held, {"deployment": after["deployment"], "program": after[word]})
+            named = str(after[word])
+            number = (
+                int(named[3:]) if named.startswith("id:") else _id_if_held(held, {**after, "program": named})
+            )
             if any(one == number for one, _ in present):
                 place[ifindex] = Order(before=first, program_id=number)
     return Netkit(place) if hook.startswith("netkit") else Tcx(place)

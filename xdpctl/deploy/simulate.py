@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xdpctl.host.model import Link, Snapshot
 
 XDP_HOOK, NOT_PINNED = "xdp", ("netlink", "clsact")
+XMIT = 0x44
+"""NETDEV_XDP_ACT_NDO_XMIT and NDO_XMIT_SG."""
 
 
 def after(observed: Observed, changes: Iterable[Change]) -> Observed:
@@ -55,11 +57,25 @@ class _Machine:
     def snapshot(self) -> Snapshot:
         if not self.links:
             return self.observed.snapshot
+        for link in list(self.links.values()):
+            self.settle(link)
         spaces = tuple(
             replace(space, links=tuple(self.links.get(one.ref, one) for one in space.links))
             for space in self.observed.snapshot.namespaces
         )
         return replace(self.observed.snapshot, namespaces=spaces)
+
+    def settle(self, link: Link) -> None:
+        """A veth's xdp-features follow its peer's GRO and program (veth_set_xdp_features(), Linux 6.3)."""
+        if link.kind != "veth" or link.peer is None or link.peer.netns is None:
+            return
+        ref = LinkRef(link.peer.netns, link.peer.ifindex)
+        before = self.observed.snapshot.link(link.ref)
+        other = self.links.get(ref) or self.observed.snapshot.link(ref)
+        if other is None or other.xdp_features is None or before is None or _takes(before) == _takes(link):
+            return
+        bits = other.xdp_features | XMIT if _takes(link) else other.xdp_features & ~XMIT
+        self.links[ref] = replace(other, xdp_features=bits)
 
     def make(self, change: Change) -> None:
         room, _, what = change.kind.partition(".")
@@ -130,6 +146,12 @@ class _Machine:
         return self.programs.get(told["program"])
 
 
+def _takes(link: Link) -> bool:
+    """Whether a veth has NAPI for what is redirected into its peer."""
+    gro = link.feature("rx-gro")
+    return link.up and bool(link.xdp.native or (gro is not None and gro.wanted))
+
+
 def _xdp(machine: _Machine, link: Link, change: Change) -> Link:
     told: Any = change.after if change.after.get("program") is not None else change.before
     mode = told["mode"] if told["mode"] != "auto" else "native"
@@ -166,16 +188,17 @@ def _tc(machine: _Machine, link: Link, change: Change) -> Link:
         entries[at] = replace(entries[at], program_id=number)
     else:
         made = TcHook(hook, number, "", priority=priority, handle=1 if priority else None)
-        anchor = told.get("before")
-        ids = [one.program_id for one in entries if one.hook == hook]
         spot = len(entries)
-        if anchor is not None and machine.programs.get(anchor) in ids:
-            spot = next(
-                place
-                for place, one in enumerate(entries)
-                if one.hook == hook and one.program_id == machine.programs[anchor]
+        for word, step in (("before", 0), ("behind", 1)):
+            named = str(told.get(word))
+            anchor = int(named[3:]) if named.startswith("id:") else machine.programs.get(named)
+            at = next(
+                (p for p, one in enumerate(entries) if (one.hook, one.program_id) == (hook, anchor)), None
             )
-        elif priority is not None:
+            if at is not None:
+                spot = at + step
+                break
+        if priority is not None:
             spot = next(
                 (
                     place
