@@ -309,12 +309,16 @@ def net_in(netns):
 
 
 def net_detach(ifindex: int) -> None:
-    """End it through a descriptor of our own, found by id: nobody else holds it."""
+    """End it through a descriptor of our own, found by id: nobody else holds it.
+
+    Links don't tell their namespace, and every namespace may have a device of this index: the program tells.
+    """
     from xdpctl.bpf import query
     from xdpctl.bpf.link import open_link
 
+    program = net.xdp_query(ifindex).native_id
     for one in query.links():
-        if one.type == "xdp" and one.ifindex == ifindex:
+        if one.type == "xdp" and (one.ifindex, one.program_id) == (ifindex, program):
             with open_link(one.id) as link:
                 link.detach()
 
