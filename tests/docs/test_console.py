@@ -50,6 +50,15 @@ def test_an_example_belongs_to_the_command_before_it():
     assert step.example == {"a": [1]}
 
 
+def test_a_script_is_run_and_prints_the_text_behind_it():
+    script, after = steps(
+        "```python\nprint(1)\nprint(2)\n```\n\n```text\n1\n2\n```\n\n```console\n$ x\n```\n"
+    )
+    assert script.command == "python3 -W error - <<'END'\nprint(1)\nprint(2)\nEND"
+    assert (script.line, script.shown, script.end) == (1, ["1", "2"], 9)
+    assert after.command == "x"
+
+
 def test_examples_differ_by_keys_not_by_values():
     assert other_shape({"a": [{"b": 1}]}, {"a": [{"b": 2}, {"b": 3}]}) is None
     assert other_shape({"a": None}, {"a": {"b": 1}}) is None

@@ -5,6 +5,8 @@ output. ``$ echo $?`` and a number after a command say how it ends; otherwise it
 hexadecimal identifiers in output stand for any others, ``...`` for any lines. A ```json block right behind a console
 block is an example of what its last command prints: the keys must be the same, values may differ.
 
+A ```python block is a script, run with warnings as errors; a ```text block right behind it is what it prints.
+
 ``python tests/support/console.py FILE ...`` runs the blocks and writes what really came back into the files.
 """
 
@@ -20,6 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_CODE = "echo $?"
+SCRIPT = "python3 -W error - <<'END'\n{}\nEND"
 HEX = re.compile(r"\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -42,12 +45,14 @@ class Step:
 
 
 def steps(text: str) -> list[Step]:
-    """Every command of every console block, in order; exit codes are folded into the command they follow."""
+    """Every command of every console block and every script, in order; exit codes are folded into what they follow."""
     found: list[Step] = []
     inside = continued = False
     lines = text.splitlines()
     for number, line in enumerate(lines, 1):
-        if line.startswith("```"):
+        if line == "```python":
+            found.append(_script(lines, number))
+        elif line.startswith("```"):
             if inside and lines[number : number + 2] == ["", "```json"]:
                 end = lines.index("```", number + 2)
                 found[-1].example = json.loads("\n".join(lines[number + 2 : end]))
@@ -74,6 +79,16 @@ def steps(text: str) -> list[Step]:
         else:
             folded.append(step)
     return folded
+
+
+def _script(lines: list[str], number: int) -> Step:
+    """The ```python block that line `number` opens."""
+    close = lines.index("```", number)
+    made = Step(number, SCRIPT.format("\n".join(lines[number:close])))
+    if lines[close + 1 : close + 3] == ["", "```text"]:
+        end = lines.index("```", close + 3)
+        made.shown, made.end = lines[close + 3 : end], end + 1
+    return made
 
 
 def blur(line: str) -> str:
