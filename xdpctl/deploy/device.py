@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from xdpctl.attach.transaction import held_signals
 from xdpctl.deploy.change import Change, Context, Disturbs, Json, execute
-from xdpctl.deploy.device_limits import MisfitError, misfits, napi_setting, rounded
+from xdpctl.deploy.device_limits import MisfitError, misfits, napi_setting
 from xdpctl.deploy.device_names import THREADED, kernel_feature_names
+from xdpctl.deploy.device_rings import rounded
 from xdpctl.errors import NotFoundError, XdpctlError
 
 if TYPE_CHECKING:

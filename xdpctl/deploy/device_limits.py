@@ -7,45 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from xdpctl.deploy import device_rings
 from xdpctl.deploy.device_names import NAPI_NAMES, SHORT, kernel_feature_names, ring_word
 from xdpctl.errors import ConfigError, near
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from xdpctl.deploy.device import DeviceSettings
     from xdpctl.host.model import Link
-
-POWER_OF_TWO = frozenset({"virtio_net", "ionic", "st_gmac", "st_xgmac", "gve", "funeth", "eea"})
-"""Drivers that refuse ring sizes that are no power of two: vring_alloc_queue_split(), ionic_validate_cmb_config() and
-its caller, stmmac_set_ringparam(), gve_validate_req_ring_size(), fun_set_ringparam(), eea_set_ringparam()."""
-VIRTIO_F_RING_PACKED = 34
-"""Packed rings of virtio take any size."""
-
-
-def _up_to(multiple: int) -> Callable[[int], int]:
-    return lambda count: -(-count // multiple) * multiple
-
-
-def _up_to_power(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
-
-
-def _down_to_power(count: int) -> int:
-    return 1 << max(count.bit_length() - 1, 0)
-
-
-ROUNDING: Mapping[str, tuple[Callable[[int], int], str]] = {
-    "igb": (_up_to(8), "igb_set_ringparam(): REQ_RX_DESCRIPTOR_MULTIPLE"),
-    "igc": (_up_to(8), "igc_ethtool_set_ringparam(): REQ_RX_DESCRIPTOR_MULTIPLE"),
-    "ixgbe": (_up_to(8), "ixgbe_set_ringparam(): IXGBE_REQ_RX_DESCRIPTOR_MULTIPLE"),
-    "vmxnet3": (_up_to(32), "vmxnet3_set_ringparam(): VMXNET3_RING_SIZE_ALIGN"),
-    "mana": (_up_to_power, "mana_set_ringparam()"),
-    "nfp": (_up_to_power, "nfp_net_set_ringparam()"),
-    "fbnic": (_up_to_power, "fbnic_set_ringparam()"),
-    "hinic3": (_down_to_power, "hinic3_set_ringparam()"),
-}
-"""Drivers that round ring sizes, and where."""
 
 
 class MisfitError(ConfigError):
@@ -66,16 +36,6 @@ class MisfitError(ConfigError):
     def to_json(self) -> dict[str, Any]:
         """The same, and the misfits."""
         return {**super().to_json(), "misfits": list(self.misfits)}
-
-
-def rounded(link: Link, name: str, count: int) -> int:
-    """The ring size that the driver will make of `count`."""
-    row = ROUNDING.get(link.driver or "")
-    if row is None or name not in ("rx", "tx"):
-        return count
-    most = getattr(link.rings, f"{name}_max", None) if link.rings is not None else None
-    made = row[0](count)
-    return count if most is not None and made > most else made
 
 
 def misfits(link: Link, desired: DeviceSettings) -> list[str]:
@@ -114,7 +74,6 @@ def _rings(link: Link, wanted: Mapping[str, Any]) -> Iterator[str]:
     if now is None:
         yield _none_of("rings", map(ring_word, wanted), link)
         return
-    packed = (link.virtio_features or "")[VIRTIO_F_RING_PACKED : VIRTIO_F_RING_PACKED + 1] == "1"
     for name, value in wanted.items():
         said = f"{ring_word(name)}={_shown(value)}"
         field = name.replace("-", "_")
@@ -124,12 +83,11 @@ def _rings(link: Link, wanted: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, (bool, str)) or value is None:
             continue
         most = getattr(now, f"{field}_max", None)
-        if most is not None and value > most:
-            yield f"{said}: at most {most}"
-        elif value < 1 and name != "hds-thresh":
-            yield f"{said}: at least 1"
-        elif name in ("rx", "tx") and link.driver in POWER_OF_TWO and value & (value - 1) and not packed:
-            yield f"{said}: a power of two, as {_down_to_power(value)} or {_up_to_power(value)}"
+        wrong = (
+            f"at most {most}" if most is not None and value > most else device_rings.misfit(link, name, value)
+        )
+        if wrong:
+            yield f"{said}: {wrong}"
 
 
 def _channels(link: Link, wanted: Mapping[str, int]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from xdpctl.deploy.device import DeviceSettings, settings_changes
-from xdpctl.deploy.device_limits import MisfitError, misfits, rounded
+from xdpctl.deploy.device_limits import MisfitError, misfits
+from xdpctl.deploy.device_rings import rounded
 from xdpctl.host.model import Channels, Feature, Link, Napi, Pause, Rings
 
 ON, OFF, FIXED = Feature(True, True, False), Feature(False, False, False), Feature(False, False, True)
@@ -105,7 +106,19 @@ def test_a_short_name_changes_every_feature_behind_it_but_the_fixed():
 def test_a_ring_size_that_the_driver_rounds_is_what_it_will_become():
     assert [one.after for one in made(card(), rings={"rx": 1001})] == [{"rx": 1008}]
     assert made(card(rings=Rings(rx=1008, rx_max=4096)), rings={"rx": 1001}) == []
-    assert rounded(card("e1000e"), "rx", 1001) == 1001
+    assert rounded(card("e1000"), "rx", 1001) == 1001
+
+
+@pytest.mark.parametrize(
+    ("driver", "asked", "becomes"),
+    [
+        ("igb", 10, 64), ("igb", 4093, 4096), ("igc", 257, 264), ("ixgbe", 65, 72), ("i40e", 513, 544),
+        ("ice", 100, 128), ("vmxnet3", 1000, 1024), ("mlx5_core", 1000, 1024), ("ena", 1000, 512), ("ena", 10, 256),
+        ("virtio_net", 256, 256),
+    ],
+)  # fmt: skip
+def test_each_driver_rounds_its_own_way(driver, asked, becomes):
+    assert rounded(card(driver), "rx", asked) == becomes
 
 
 def test_napis_that_differ_are_put_back_each_to_its_own():
@@ -141,6 +154,7 @@ def test_what_it_does_to_traffic_is_said_beforehand(link, wanted, disturbs):
         (card(), {"rings": {"tx": 0}}, "tx-ring=0: at least 1"),
         (card(), {"rings": {"rx-buf-len": 4096}}, "rx-buf-len=4096: its driver has no such setting"),
         (card("virtio_net"), {"rings": {"rx": 1000}}, "rx-ring=1000: a power of two, as 512 or 1024"),
+        (card("i40e"), {"rings": {"rx": 32}}, "rx-ring=32: at least 64"),
         (card(rings=None), {"rings": {"rx": 1}}, "ixgbe has no rings that can be set"),
         (card(), {"channels": {"combined": 17}}, "channels.combined=17: at most 16"),
         (card(), {"channels": {"rx": 1}}, "channels.rx=1: it has none of these, but combined"),
