@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MANY, SMALL = 32, 256 << 10
-"""How many objects are remembered, and of how many bytes at most."""
-
-
 class _Layout(NamedTuple):
     """Where a kind of type holds references (linux/btf.h)."""
 
@@ -60,10 +56,6 @@ _LAYOUTS = {
 _FUNC, _FUNC_PROTO = 12, 13
 
 
-_good: set[bytes] = set()
-"""Objects that were found to be sound, so that one that is opened often is looked through once."""
-
-
 def check(path: Path, data: bytes) -> None:
     """Check the ``.BTF`` section of an ELF file of this machine's byte order, if it has one that can be found.
 
@@ -74,8 +66,6 @@ def check(path: Path, data: bytes) -> None:
     Raises:
         ObjectError: a type or a name refers to nowhere.
     """
-    if data in _good:
-        return
     try:
         btf = _section(data, b".BTF")
     except (struct.error, IndexError, ValueError, OverflowError):
@@ -83,8 +73,6 @@ def check(path: Path, data: bytes) -> None:
     damage = None if btf is None else damaged(btf)
     if damage:
         raise ObjectError(f"{path} is damaged: its BTF has {damage}", hint="compile it anew")
-    if len(_good) < MANY and len(data) <= SMALL:
-        _good.add(data)
 
 
 def _section(elf: bytes, name: bytes) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,41 @@ from xdpctl.errors import NotFoundError, ObjectError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import IO
 
 EM_BPF = 247
 LARGEST = 256 * 2**20
 """Bytes of an object file that we are willing to read."""
+PIECE = 1 << 20
+"""Bytes read at once."""
+
+
+Identity = tuple[int, int, int, int, int]
+"""Of a file and its content: device, inode, size, and ns of the last change of content and of inode."""
+
+
+def identity(path: Path) -> Identity | None:
+    """What changes when a regular file does; None: it can't be told."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def read_at_most(file: IO[bytes], most: int) -> bytes:
+    """A file to its end, but not more than `most` bytes and the piece that goes beyond them.
+
+    A ``read(most)`` would ask for that much memory at once, for the smallest file, and a device may have no end.
+    """
+    pieces: list[bytes] = []
+    left = most
+    while left >= 0 and (piece := file.read(PIECE)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def read_file(path: Path) -> bytes:
@@ -24,17 +56,23 @@ def read_file(path: Path) -> bytes:
         ObjectError: it can't be read, is no ELF file, of another machine, or not relocatable.
     """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= LARGEST:
-                data = file.read(LARGEST + 1)
-                size = len(data)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError
+            size = status.st_size
+            with open(fd, "rb", buffering=0, closefd=False) as file:
+                data = read_at_most(file, LARGEST) if size <= LARGEST else b""
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise NotFoundError("file", str(path), known=_objects_beside(path)) from None
     except IsADirectoryError:
         raise ObjectError(f"{path} is a directory, not a BPF object") from None
     except OSError as why:
         raise ObjectError(f"{path} can't be read: {why.strerror}") from why
+    size = max(size, len(data))
     if size > LARGEST:
         raise ObjectError(f"{path} has {size} bytes; BPF objects of more than {LARGEST} are not read")
     check_bytes(path, data)

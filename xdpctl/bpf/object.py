@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import pins
-from xdpctl.bpf.file import check_bytes, read_file
+from xdpctl.bpf.file import Identity, check_bytes, identity, read_file
 from xdpctl.bpf.map import Map
 from xdpctl.bpf.program import Program
 from xdpctl.errors import ConfigError, NotFoundError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+NOWHERE = b"/sys/fs/bpf/xdpctl"
+"""A pin root for libbpf where none is wanted: the pins that it plans there are taken back at once."""
+KNOWS_DAMAGE = (1, 3)
+"""libbpf that checks BTF itself; an older one crashes on references to nowhere."""
 LOG_BYTES = 64 * 2**20
 """Room for one verifier log, untouched until the kernel writes to it. Kernels before 5.2 take 16 MiB at most."""
 
@@ -32,7 +36,7 @@ class Object:
 
     Attributes:
         path: the file.
-        programs, maps: by name, in the order of the file.
+        programs: by name, in the order of the file.
         log: what libbpf said so far, warnings and information.
         loaded: whether `load` has succeeded.
     """
@@ -52,9 +56,16 @@ class Object:
                 for one in (Program(self, at) for at in _each("bpf_object__next_program", pointer))
             }
         )
-        self.maps: Mapping[str, Map] = MappingProxyType(
-            {one.name: one for one in (Map(self, at) for at in _each("bpf_object__next_map", pointer))}
-        )
+        self._maps: Mapping[str, Map] | None = None
+        self._pins = False
+
+    @property
+    def maps(self) -> Mapping[str, Map]:
+        """Its maps by name, those of .data, .rodata and .bss among them; made when they are first asked for."""
+        if self._maps is None:
+            every = (Map(self, at) for at in _each("bpf_object__next_map", self.opened()))
+            self._maps = MappingProxyType({one.name: one for one in every})
+        return self._maps
 
     @classmethod
     def open(
@@ -79,42 +90,45 @@ class Object:
             ObjectError: it is no BPF object, or libbpf can't read it.
             UnsupportedError: there is no usable libbpf.
         """
-        path = Path(path)
-        if data is None:
-            data = read_file(path)
-        else:
-            check_bytes(path, data)
+        path = path if isinstance(path, Path) else Path(path)
+        known = identity(path) if data is None else data if len(data) <= SMALL else None
+        if known is None or known not in _sound:
+            if data is None:
+                data = read_file(path)
+            else:
+                check_bytes(path, data)
+            if lib().version < KNOWS_DAMAGE:
+                from xdpctl.bpf import btf_check
+
+                btf_check.check(path, data)
+            if known is not None and len(_sound) < MANY:
+                _sound.add(known)
         room = _log_room()
         opts = ObjectOpenOpts(
             # as libbpf takes it from a file's name; it is in the names of .data, .rodata and .bss maps
             object_name=os.fsencode(path.name.split(".", 1)[0] or "object"),
             # never NULL: libbpf would pin into /sys/fs/bpf
-            pin_root_path=os.fsencode(pin_root or pins.root()),
+            pin_root_path=os.fsencode(pin_root) if pin_root is not None else NOWHERE,
             kernel_log_buf=room.address,
             kernel_log_size=room.size,
         )
         if kconfig is not None:
             opts.kconfig = kconfig.encode()
-        if lib().version < (
-            1,
-            3,
-        ):  # which first checks BTF itself; an older one crashes on references to nowhere
-            from xdpctl.bpf import btf_check
-
-            btf_check.check(path, data)
         with capture() as lines:
             try:
-                pointer = lib().bpf_object__open_mem(data, len(data), opts)
+                if data is None:
+                    pointer = lib().bpf_object__open_file(os.fsencode(path), opts)
+                else:
+                    pointer = lib().bpf_object__open_mem(data, len(data), opts)
             except CallError as why:
                 from xdpctl.bpf import refusal
 
                 raise refusal.open_failed(path, why, lines) from why
             made = cls(path, pointer, room, lines)
-            made._data = data
+            made._data = data or b""
+            made._pins = pin_root is not None
             if pin_root is None:
-                for one in made.maps.values():
-                    if one.pin_path is not None:
-                        one.set_pin_path(None)
+                _plan_no_pins(pointer)
         return made
 
     def __enter__(self) -> Self:
@@ -178,9 +192,10 @@ class Object:
         pointer = self.opened()
         if self._tried:
             raise ConfigError(f"{self.path} was loaded already; open it again")
-        for one in self.maps.values():
-            if (path := one.pin_path) is not None:
-                pins.make_parents(path)  # libbpf makes but the last of them
+        if self._pins or self._maps is not None:  # else nobody can have planned a pin
+            for one in self.maps.values():
+                if (path := one.pin_path) is not None:
+                    pins.make_parents(path)  # libbpf makes but the last of them
         self._tried = True
         with capture() as lines:
             try:
@@ -197,15 +212,42 @@ class Object:
         """Let go of it, its programs and maps; safe to repeat."""
         pointer, self._pointer = getattr(self, "_pointer", None), None
         if pointer is not None:
+            unwritten = self.loaded or not self._tried
             self.loaded = False
             self._close(pointer)
+            self._data = b""
+            if unwritten and _rooms == []:  # None when the interpreter ends
+                _rooms.append(self._verifier_log)
+
+
+MANY, SMALL = 64, 256 << 10
+"""How many objects are remembered, and up to how many bytes those in memory."""
+_sound: set[Identity | bytes | None] = set()
+"""Files and bytes that were found to be BPF objects that libbpf can be trusted with, as they are now."""
+
+_rooms: list[LazyBuffer] = []
+"""Room for a verifier log that nobody has any more, hardly used: mapping it takes as long as a small load."""
 
 
 def _log_room() -> LazyBuffer:
     try:
+        used = _rooms.pop()
+    except IndexError:
+        pass
+    else:
+        used.clear()  # a load that succeeds may log all the same (BTF that the kernel does not know)
+        return used
+    try:
         return LazyBuffer(LOG_BYTES)
     except OSError:  # a tight memory limit
         return LazyBuffer(2**20)
+
+
+def _plan_no_pins(pointer: int) -> None:
+    libbpf = lib()
+    for at in _each("bpf_object__next_map", pointer):
+        if libbpf.bpf_map__pin_path(at):
+            libbpf.bpf_map__set_pin_path(at, None)
 
 
 def _each(function: str, pointer: int) -> list[int]:

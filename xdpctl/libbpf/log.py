@@ -19,7 +19,7 @@ WARN, INFO, DEBUG = 0, 1, 2
 """enum libbpf_print_level."""
 
 _LONGEST = 16384
-_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class _Sink(threading.local):
@@ -30,11 +30,17 @@ class _Sink(threading.local):
 
 _sink = _Sink()
 _vsnprintf = ctypes.CDLL(None).vsnprintf
-_vsnprintf.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+_vsnprintf.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
 _vsnprintf.restype = ctypes.c_int
 
 
-def _print(level: int, form: bytes, arguments: int) -> int:
+_wanted = INFO
+"""The most that any thread captures. A load has a hundred debug messages: they must cost next to nothing."""
+
+
+def _print(level: int, form: int, arguments: int) -> int:
+    if level > _wanted:
+        return 0
     # An exception can't pass through C. Ctrl-C may arrive while we are in here: it is raised again when the
     # capture ends, or it would be lost.
     try:
@@ -71,6 +77,8 @@ def capture(level: int = INFO) -> Iterator[list[str]]:
     Yields:
         list of messages, oldest first, without the newline at their end; a long one is cut at 16 KiB.
     """
+    global _wanted  # noqa: PLW0603 - it only grows, so that no thread takes another's messages away
+    _wanted = max(_wanted, level)
     before = (_sink.lines, _sink.level)
     lines: list[str] = []
     _sink.lines, _sink.level = lines, level

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_bool, c_char_p, c_int, c_int32, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from functools import cache
 from typing import Any, ClassVar
 
 from xdpctl.errors import UnsupportedError
@@ -23,6 +24,12 @@ _RANGES: dict[Any, tuple[int, int]] = {
 }
 
 
+@cache
+def _range(struct: Any, name: str) -> tuple[int, int | None]:
+    """Least and most of a field; (0, None): any number."""
+    return _RANGES.get(dict(one[:2] for one in struct._fields_).get(name), (0, None))
+
+
 class Checked(ctypes.Structure):
     """A C struct that refuses unknown fields (AttributeError) and numbers out of range (ValueError)."""
 
@@ -35,9 +42,8 @@ class Checked(ctypes.Structure):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, int):
-            kind = next((one[1] for one in self._fields_ if one[0] == name), None)
-            low, high = _RANGES.get(kind, (value, value))
-            if not low <= value <= high:
+            low, high = _range(type(self), name)
+            if high is not None and not low <= value <= high:
                 raise ValueError(f"{type(self).__name__}.{name} = {value} does not fit, {low} to {high} do")
         super().__setattr__(name, value)
 

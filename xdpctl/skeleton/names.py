@@ -21,30 +21,32 @@ class Named(Generic[T]):
     Args:
         kind: as errors call one of them (``map``).
         where: as errors call the skeleton.
-        names: all there are.
+        names: gives all there are, when they are asked for.
         make: name -> the thing; its answer is kept.
     """
 
-    __slots__ = ("_kept", "_kind", "_make", "_names", "_where")
+    __slots__ = ("_ask", "_kept", "_kind", "_make", "_where")
 
+    _ask: Callable[[], Mapping[str, Any]]
     _kept: dict[str, T]
     _kind: str
     _make: Callable[[str], T]
-    _names: Mapping[str, Any]
     _where: str
 
-    def __init__(self, kind: str, where: str, names: Mapping[str, Any], make: Callable[[str], T]) -> None:
+    def __init__(
+        self, kind: str, where: str, names: Callable[[], Mapping[str, Any]], make: Callable[[str], T]
+    ) -> None:
         keep = object.__setattr__
         keep(self, "_kind", kind)
         keep(self, "_where", where)
-        keep(self, "_names", names)
+        keep(self, "_ask", names)
         keep(self, "_make", make)
         keep(self, "_kept", {})
 
     def __getitem__(self, name: str) -> T:
         kept = self._kept
         if name not in kept:
-            if name not in self._names:
+            if name not in self._ask():
                 raise self._unknown(name)
             kept[name] = self._make(name)
         return kept[name]
@@ -57,26 +59,26 @@ class Named(Generic[T]):
             return self[name]
 
         def __setattr__(self, name: str, value: object) -> None:
-            if name not in self._names:
+            if name not in self._ask():
                 raise self._unknown(name)
             raise AttributeError(
                 f"{self._kind} {name} can't be replaced; set what it has, as {name}[key] = value"
             )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._ask())
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._ask())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._ask()
 
     def __dir__(self) -> list[str]:
-        return [*self._names]
+        return [*self._ask()]
 
     def __repr__(self) -> str:
-        return f"<{self._kind}s of {self._where}: {', '.join(self._names) or 'none'}>"
+        return f"<{self._kind}s of {self._where}: {', '.join(self._ask()) or 'none'}>"
 
     def _unknown(self, name: str) -> UnknownNameError:
-        return UnknownNameError(self._kind, name, known=self._names, where=self._where)
+        return UnknownNameError(self._kind, name, known=self._ask(), where=self._where)

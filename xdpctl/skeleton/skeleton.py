@@ -7,6 +7,7 @@ types of one object down for editors and mypy).
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from xdpctl.bpf.map import Map
     from xdpctl.btf.parse import Btf
     from xdpctl.btf.views import StructView
     from xdpctl.skeleton.links import Link
     from xdpctl.skeleton.source import Source
     from xdpctl.skeleton.states import State
+
+
+BUILTIN = "builtin:"
 
 
 class Skeleton:
@@ -76,9 +81,10 @@ class Skeleton:
         self._globals: dict[str, Globals] = {}
         self._sections: dict[str, Any] | None = None
         self._btf_: list[Btf | None] = []
-        ours = {name: one for name, one in opened.maps.items() if not one.internal}
-        self.maps = Named("map", self._life.what, ours, self._map)
-        self.progs = Named("program", self._life.what, opened.programs, self._program)
+        # nothing of these refers to the skeleton: it is told as forgotten at once, not when cycles are collected
+        self.maps = Named("map", self._life.what, partial(_ours, opened), partial(_map, opened))
+        wrap = partial(_program, self._life, opened, self._links)
+        self.progs = Named("program", self._life.what, lambda: opened.programs, wrap)
 
     @classmethod
     def open(
@@ -110,9 +116,11 @@ class Skeleton:
                 raise ConfigError("no object to open", hint='Skeleton.open("prog.bpf.o")')
             path, data = Path(cls.SOURCE.name), cls.SOURCE.read()
         else:
-            from xdpctl.obj.shipped import resolve
+            path = path if isinstance(path, Path) else Path(path)
+            if str(path).startswith(BUILTIN):
+                from xdpctl.obj.shipped import resolve
 
-            path = resolve(Path(path))
+                path = resolve(path)
         root = pins.below(pins.root(), *pin_maps.split("/")) if pin_maps is not None else None
         opened = Object.open(path, pin_root=root, kconfig=kconfig, data=data)
         try:
@@ -136,7 +144,8 @@ class Skeleton:
     def __del__(self) -> None:
         life = getattr(self, "_life", None)
         if life is not None and life.state != "closed":
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
+            # no source=self: a record of the warning would keep the links alive, which have a warning of their own
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2)
 
     @property
     def state(self) -> State:
@@ -260,15 +269,22 @@ class Skeleton:
             hint = f"it has no variables in .{name}, or was compiled without -g"
         return UnknownNameError("attribute", name, known=known, where=self._life.what, hint=hint)
 
-    def _map(self, name: str) -> Any:
-        from xdpctl.skeleton.typed_map import typed
 
-        found = self._object.maps[name]
-        return typed(found, self._btf(), found.btf_key_type_id, found.btf_value_type_id)
+def _ours(opened: Object) -> dict[str, Map]:
+    """Its maps without those of .data, .rodata and .bss."""
+    return {name: one for name, one in opened.maps.items() if not one.internal}
 
-    def _program(self, name: str) -> programs.Program:
-        self._life.require_open(f"use of {name}")
-        return programs.wrap(self._life, self._object.programs[name], self._links)
+
+def _map(opened: Object, name: str) -> Any:
+    from xdpctl.skeleton.typed_map import typed
+
+    found = opened.maps[name]
+    return typed(found, types.of_object(opened), found.btf_key_type_id, found.btf_value_type_id)
+
+
+def _program(life: Life, opened: Object, links: list[Link], name: str) -> programs.Program:
+    life.require_open(f"use of {name}")
+    return programs.wrap(life, opened.programs[name], links)
 
 
 def set_types(opened: Object, given: Mapping[str, str]) -> None:
@@ -277,6 +293,9 @@ def set_types(opened: Object, given: Mapping[str, str]) -> None:
     Raises:
         NotFoundError: no program or type has that name.
     """
+    untold = [one for one in opened.programs.values() if one.type == "unspec" and one.name not in given]
+    if not given and not untold:
+        return
     from xdpctl.obj import sections
 
     for name, text in given.items():
@@ -284,11 +303,10 @@ def set_types(opened: Object, given: Mapping[str, str]) -> None:
         if meaning is None:
             raise NotFoundError("program type", text, known=sections.type_names())
         _set_type(opened.program(name), meaning)
-    for one in opened.programs.values():
-        if one.type == "unspec" and one.name not in given:
-            known = sections.meaning(one.section)
-            if known is not None:
-                _set_type(one, known)
+    for one in untold:
+        known = sections.meaning(one.section)
+        if known is not None:
+            _set_type(one, known)
 
 
 def _set_type(program: Any, meaning: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -39,6 +40,14 @@ class Embedded(NamedTuple):
 
     def read(self) -> bytes:
         """See `Source`."""
+        return _decoded(self)
+
+    def decode(self) -> bytes:
+        """The object, checked anew.
+
+        Raises:
+            ObjectError: it is damaged.
+        """
         try:
             data = base64.b64decode("".join(self.text.split()), validate=True)
         except (binascii.Error, ValueError) as why:
@@ -49,6 +58,11 @@ class Embedded(NamedTuple):
                 hint=f"xdpctl gen skeleton {self.name} makes it anew",
             )
         return data
+
+
+@cache
+def _decoded(source: Embedded) -> bytes:
+    return source.decode()
 
 
 class Beside(NamedTuple):

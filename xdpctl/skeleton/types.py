@@ -55,4 +55,4 @@ def structs(btf: Btf | None, where: str) -> Named[type[StructView]]:
             raise TypeError(name)
         return struct_class(found)
 
-    return Named("struct", where, named, make)
+    return Named("struct", where, lambda: named, make)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -78,3 +80,25 @@ def test_no_bytes_after_a_good_header_raise_anything_but_our_errors(tmp_path_fac
     path.write_bytes(elf()[:40] + tail)
     with contextlib.suppress(XdpctlError):
         Object.open(path).close()
+
+
+GOOD = Path(__file__).resolve().parents[3] / "build" / "bpf" / "pass.bpf.o"
+
+
+def test_a_file_is_looked_through_again_when_it_changed(tmp_path):
+    path = tmp_path / "pass.bpf.o"
+    path.write_bytes(GOOD.read_bytes())
+    for _ in range(3):
+        with Object.open(path) as opened:
+            assert [*opened.programs] == ["xdp_pass"]
+    path.write_bytes(b"\0" * GOOD.stat().st_size)
+    with pytest.raises(ObjectError, match="not an ELF file"):
+        Object.open(path)
+
+
+def test_what_can_be_read_once_is_enough():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(GOOD.read_bytes())
+    with os.fdopen(reader, "rb"), Object.open(f"/dev/fd/{reader}") as opened:
+        assert [*opened.programs] == ["xdp_pass"]
