@@ -233,16 +233,17 @@ def _told(done: Loaded) -> dict[str, Any]:
 
 
 def _bytes(file: str) -> bytes:
+    from xdpctl.bpf.file import read_at_most
     from xdpctl.errors import ConfigError, NotFoundError
 
     if file == "-":
-        data = sys.stdin.buffer.read(LARGEST + 1)
+        data = read_at_most(sys.stdin.buffer, LARGEST)
     else:
         path = Path(file)
         if not path.exists():
             raise NotFoundError("file", file)
         with path.open("rb") as source:
-            data = source.read(LARGEST + 1)
+            data = read_at_most(source, LARGEST)
     if len(data) > LARGEST:
         raise ConfigError(f"{file} has more than {LARGEST >> 30} GiB", hint="split it")
     return data

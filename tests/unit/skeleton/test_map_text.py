@@ -272,6 +272,19 @@ def test_the_bad_line_of_a_long_file_is_told_and_all_others_are_read(shape):
     assert (found.count, found.line(49999), found.line(50000)) == (59999, 50001, 50003)
 
 
+def test_line_500001_of_a_file_of_numbers_is_told_too():
+    of = Shape(KINDS["hash"], plain.number(4), plain.number(8))
+    lines = [b"%d,%d" % (number, number) for number in range(2, 600_000)]
+    lines[500_001 - 2] = b"7,-3"
+    data = b"key,value\n" + b"\n".join(lines) + b"\n"
+    with pytest.raises(
+        ConfigError, match=r"^numbers.csv:500001: '-3' does not fit value .*nothing was written"
+    ):
+        read(Rows(data, of), "numbers.csv", partial=False)
+    found = read(Rows(data, of), "numbers.csv", partial=True)
+    assert (found.count, found.line(499_998), found.line(499_999)) == (len(lines) - 1, 500_000, 500_002)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
