@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from attachments import BPFFS, HEADER, agree, attach, detach, nothing_left, pins, programs_of
 
-from xdpctl.attach.request import MapSetting, MigrateChoice
+from xdpctl.attach.migrate_copy import Copy
+from xdpctl.attach.prepare import prepare
+from xdpctl.attach.request import AttachRequest, MapSetting, MigrateChoice
+from xdpctl.attach.run import commit
 from xdpctl.bpf import load, query
 from xdpctl.bpf.elements import possible_cpus
 from xdpctl.bpf.link import Link
@@ -270,7 +273,7 @@ FAILURES = {
     "a verifier that refuses": (
         program(GROWN, body="return *(int *)(long)c->data;"),
         VerifierError,
-        "offset is outside of the packet",
+        "outside of the (packet|allowed memory range)",
     ),
     "another type": (program(GROWN, "ARRAY"), SchemaError, "a hash can't become a array"),
     "a key that loses a field": (
@@ -348,4 +351,83 @@ def test_an_interface_that_refuses_puts_programs_and_maps_back(compile_c, world,
     assert (agree(world, inside), pins()) == (before, left)
     assert content() == {KEY: record(5, 1)}
     detach("v*", netns=inside)
+    assert nothing_left()
+
+
+@pytest.mark.parametrize("how", ["full", "misfit"])
+def test_a_last_pass_that_fails_puts_the_old_program_back(compile_c, world, inside, monkeypatch, how):
+    """What the old program did in its last moments does not fit: it is in force again, with all that it did."""
+    attach(compile_c(program()), "va", netns=inside)
+    fill({struct.pack("=I", at): record(1, 1) for at in range(4)})
+    before, left = agree(world, inside), pins()
+    last = Copy.last
+
+    def meanwhile(self):
+        self._old.update(struct.pack("=I", 9), record(1, 1 if how == "full" else 70000))
+        return last(self)
+
+    monkeypatch.setattr(Copy, "last", meanwhile)
+    new = program(NARROW, entries=4 if how == "full" else 64)
+    with pytest.raises(MapError, match="it is full" if how == "full" else "70000 does not fit"):
+        upgrade(compile_c(new), inside)
+    assert (agree(world, inside), pins()) == (before, left)
+    agree_on_map(inside)
+    assert len(content()) == 5
+    detach("va", netns=inside)
+    assert nothing_left()
+
+
+@pytest.mark.parametrize("flags", [0, 2], ids=["common", "per-cpu-lists"])
+def test_a_full_lru_map_keeps_nearly_all_and_says_how_many_not(compile_c, inside, flags):
+    made_of = {"kind": "LRU_HASH", "entries": 4096, "flags": flags}
+    attach(compile_c(program(**made_of)), "va", netns=inside)
+    fill({struct.pack("=I", at): record(at, 1) for at in range(3000)})
+    before = content()
+    with prepare(request_for(compile_c(program(GROWN, **made_of)), inside)) as prepared:
+        commit(prepared)
+        (report,) = prepared.migration.reports
+    after = content()
+    assert after.keys() <= before.keys()
+    assert len(after) == len(before) - report.counts.evicted
+    assert len(after) > 0.9 * len(before)
+    detach("va", netns=inside)
+
+
+def request_for(obj, netns):
+    return AttachRequest(object=obj, interfaces=("va",), netns=netns, replace=True, migrate=COPY)
+
+
+SUMMARY = "max_entries 64 becomes 128, value grows from 16 to 24 bytes (1 field added, 1 field moved)"
+
+
+def test_the_command_line_shows_the_difference_and_the_choices(compile_c, inside, xdpctl):
+    attach(compile_c(program()), "va", netns=inside)
+    fill({KEY: record(5, 1)})
+    new = compile_c(program(GROWN, entries=128), "newer")
+    words = ("attach", "--netns", inside, "--replace")
+    done = xdpctl(*words, "va", new)
+    assert done.returncode == 7
+    assert done.stderr.splitlines() == [
+        f"xdpctl: error: map flows of newer.bpf.o differs from the one pinned at {PIN}: {SUMMARY}",
+        "flows, pinned at /sys/fs/bpf/xdpctl/maps/flows:",
+        "  max_entries: 64 -> 128",
+        "  value: 16 bytes (struct rec) -> 24 bytes (struct rec)",
+        "    + bytes  __u64 at 8                 added  copy: zero",
+        "    ~ state  __u32 at 8 -> __u32 at 16  moved  copy: kept",
+        "hint: --migrate copy (entries carried over by field name) or --migrate recreate (an empty new map)",
+    ]
+    told = xdpctl(*words, "--json", "va", new).json()["error"]
+    assert told["type"] == "SchemaError"
+    assert [one["path"] for one in told["differences"][0]["fields"]] == ["bytes", "state"]
+    assert told["differences"][0]["why_not_reuse"] == "its value size changes from 16 to 24"
+    bad = xdpctl(*words, "--migrate", "flows=keep", "va", new)
+    assert bad.returncode == 2
+    assert "one of reuse, copy, recreate, fail" in bad.stderr
+    done = xdpctl(*words, "--migrate", "copy", "--json", "va", new, check=True)
+    (moved,) = done.json()["maps"]
+    assert (moved["map"], moved["choice"], moved["counts"]["copied"]) == ("flows", "copy", 1)
+    done = xdpctl(*words, "--migrate", "flows=copy", "va", compile_c(program()), check=True)
+    assert "map flows moved (max_entries 128 becomes 64, value shrinks from 24 to 16 bytes" in done.stdout
+    assert "1 entry copied" in done.stdout
+    xdpctl("detach", "--netns", inside, "va", check=True)
     assert nothing_left()

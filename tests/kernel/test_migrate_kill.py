@@ -202,6 +202,28 @@ def test_what_was_added_up_before_the_kill_is_not_added_again(compile_c, two):
     assert nothing_left()
 
 
+def test_without_room_for_notes_what_both_maps_hold_must_do(compile_c, two):
+    attach(compile_c(OLD), "va", "vc", netns=two)
+    with open_map(FLOWS) as opened:
+        for number in range(2):
+            opened.update(key(number), struct.pack("=II", number, 100))
+
+    def work():
+        def no_room(*_):
+            raise OSError(28, "No space left on device")
+
+        Copy.keep = no_room
+        attach(compile_c(NEW), "va", "vc", netns=two, replace=True, migrate=COPY)
+
+    assert killed_in(work, "update", 2)
+    with open_map(FLOWS) as opened:
+        opened.update(key(5), struct.pack("=II", 5, 6))
+    runstate.recover()
+    assert flows() == {0: (0, 100), 1: (1, 100), 5: (5, 6)}
+    detach("v*", netns=two)
+    assert nothing_left()
+
+
 def test_any_next_attach_or_detach_does_it(world, compile_c, two, xdpctl):
     attach(compile_c(OLD), "va", "vc", netns=two)
     new = compile_c(NEW)

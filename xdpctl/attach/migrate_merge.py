@@ -57,7 +57,11 @@ def words(value: Side, counted: Iterable[Counted]) -> tuple[Word, ...]:
     found: list[Word] = []
     marks = tuple(counted)
     if value.field is None:
-        taken = [Word(one.offset, one.size, True) for one in marks if _can_add(one.offset, one.size)]
+        taken = [
+            Word(one.offset, one.size, True)
+            for one in marks
+            if _can_add(one.offset, one.size) and one.offset + one.size <= value.size
+        ]
         at = 0
         for one in sorted(taken):
             found += [*_pieces(at, one.offset), one]
@@ -88,7 +92,7 @@ def _collect(field: Field, base: int, marks: tuple[Counted, ...], found: list[Wo
         field.kind in ("int", "uint", "enum")
         and not start % 8
         and not field.element_bits % 8
-        and size in LOADS
+        and size in ADDS  # what can't be a counter needs no word of its own
     ):
         end = start // 8 + field.elements * size
         every = any(one.indexed and one.size == size and start // 8 <= one.offset < end for one in marks)
@@ -98,7 +102,7 @@ def _collect(field: Field, base: int, marks: tuple[Counted, ...], found: list[Wo
             counter = _can_add(offset, size) and (every or offset in single)
             if offset % size == 0:
                 found.append(Word(offset, size, counter))
-            else:
+            else:  # of a packed struct
                 found += _pieces(offset, offset + size)
         return
     found += _pieces(start // 8, (start + field.bits + 7) // 8)

@@ -122,7 +122,7 @@ class Difference(NamedTuple):
     def summary(self) -> str:
         """One line: ``value grows from 16 to 32 bytes (2 fields added), max_entries 1024 becomes 2048``."""
         parts = []
-        for what, old, new in self.numbers:
+        for what, old, new in sorted(self.numbers, key=lambda one: "size" in one[0]):
             if what in ("key size", "value size"):
                 verb = "grows" if new > old else "shrinks"
                 parts.append(f"{what.partition(' ')[0]} {verb} from {old} to {new} bytes")
