@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ from pathlib import Path
 from attachments import HEADER
 
 from xdpctl.attach import runstate
-from xdpctl.bpf import pins
+from xdpctl.bpf import pins, query
 from xdpctl.bpf.link import open_link
 from xdpctl.bpf.map import open_map
 from xdpctl.deploy import apply, journal, ready
@@ -143,7 +145,7 @@ def _pins():
 def machine(*spaces):
     """All that a deployment may change in these namespaces, by names that do not depend on time: no ids."""
     all_seen = [collect(netns=one, probes=()) for one in spaces]
-    seen = all_seen[0]
+    seen = all_seen[-1]  # the latest: it knows what the others saw
     return {
         "links": {
             (space.label, link.name): _link(link, one.programs)
@@ -154,11 +156,40 @@ def machine(*spaces):
         "pins": _pins(),
         "records": sorted(one.name for one in runstate.read().values()),
         "programs": Counter(
-            (one.name, one.tag)
-            for one in seen.programs.values()
-            if one.name in ("deployed_xdp", "deployed_tc")
+            (seen.programs[number].name, seen.programs[number].tag)
+            for number in _held(all_seen)
+            if number in seen.programs
         ),
     }
+
+
+def _held(all_seen):
+    """Ids of programs that these namespaces, the pins of this mount namespace or this process hold.
+
+    Never all of the machine: other tests load the same programs at the same time.
+    """
+    found = set()
+    for seen in all_seen:
+        for link in seen.links():
+            found |= {
+                link.xdp.native,
+                link.xdp.generic,
+                link.xdp.offload,
+                *(one.program_id for one in link.tc),
+            }
+    for path in pins.walk():
+        for kind, read in (("program", lambda fd: query.program_info(fd).id),
+                           ("link", lambda fd: query.link_info(fd).program_id)):  # fmt: skip
+            try:
+                fd = pins.open_pin(path, kind)
+            except XdpctlError:
+                continue
+            found.add(read(fd))
+            os.close(fd)
+    for path in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(OSError):  # the very folder that is listed
+            found |= {int(one) for one in re.findall(r"^prog_id:\s+(\d+)$", path.read_text(), re.MULTILINE)}
+    return found - {None}
 
 
 def differences(before, after):
