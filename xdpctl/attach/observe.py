@@ -166,29 +166,71 @@ class Observer:
             program_id = getattr(raw.xdp, mode)
             if program_id:
                 link_id = self._xdp_link(raw.ifindex, program_id, netns)
-                via = "link" if link_id is not None else None if "links" in self._mute else "netlink"
+                via = (
+                    "link"
+                    if link_id is not None
+                    else None
+                    if self._may_have_link(raw, program_id)
+                    else "netlink"
+                )
                 yield self.attachment(raw, netns, "xdp", program_id, via=via, mode=mode, link_id=link_id)
+
+    def _may_have_link(self, raw: RawLink, program_id: int) -> bool:
+        """Whether some link that nobody has been found for may be that of this device."""
+        some = self.xdp_links.get((raw.ifindex, program_id), ())
+        return "links" in self._mute or any(one.id not in self._claimed for one in some)
 
     def _xdp_link(self, ifindex: int, program_id: int, netns: NetnsRef) -> int | None:
         """Id of the link that holds this program on this device, None: it was attached by netlink.
 
         Our own pins tell first: anybody who may read them needs no CAP_SYS_ADMIN to list links. Two namespaces may
-        have a device of the same ifindex, and one program on both: then where a pin was made decides, and no link
-        is given to two devices.
+        have a device of the same ifindex, and one program on both: then where a pin was made decides, no link is
+        given to two devices, and where nothing tells them apart none is given at all: it might be detached.
         """
         own = [
             one
             for one in self.pins.values()
             if (one.ifindex, one.program_id) == (ifindex, program_id) and one.link_id not in self._claimed
         ]
-        here = [one.link_id for one in own if one.netns_inode == netns.inode] or [one.link_id for one in own]
+        here = [one.link_id for one in own if one.netns_inode == netns.inode]
         if not here:
+            # of a device that has moved, or of somebody else
             others = self.xdp_links.get((ifindex, program_id), ())
-            here = [one.id for one in others if one.id not in self._claimed]
+            here = [one.link_id for one in own] or [one.id for one in others if one.id not in self._claimed]
+            if here and self.held_elsewhere(ifindex, program_id, netns):
+                return None
         if not here:
             return None
         self._claimed.add(here[0])
         return here[0]
+
+    def held_elsewhere(self, ifindex: int, program_id: int, netns: NetnsRef) -> bool:
+        """Whether a device of another namespace has this number and this program too."""
+        return any(
+            inode != netns.inode and (ifindex, program_id) in held for inode, held in self._held.items()
+        )
+
+    @cached_property
+    def _held(self) -> dict[int, set[tuple[int, int]]]:
+        """(ifindex, program id) of XDP in each namespace, by its inode."""
+        from xdpctl.errors import XdpctlError
+        from xdpctl.netlink import netns as namespaces
+        from xdpctl.netlink import rtnl
+
+        found = {}
+        for one in namespaces.discover(include_processes=True):
+            try:
+                with namespaces.enter(one):
+                    links = rtnl.links()
+            except XdpctlError:
+                continue  # gone, or not for us to see
+            found[one.inode] = {
+                (link.ifindex, number)
+                for link in links
+                for number in (link.xdp.native, link.xdp.generic, link.xdp.offload)
+                if number
+            }
+        return found
 
     def mprog(
         self, raw: RawLink, netns: NetnsRef, hooks: Iterable[str] | None = None

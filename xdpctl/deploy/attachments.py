@@ -6,6 +6,7 @@ A link that was made but not yet pinned when the process died is gone with it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +71,25 @@ def _target(change: Change, ref: NetnsRef, hook: str, mode: str | None = None) -
     return Target(change.target, change.ifindex or 0, None, ref.label or None, ref.inode, hook, mode)
 
 
-def _pin_of(ref: NetnsRef, ifindex: int, hook: str, program: int) -> tuple[Path, int] | None:
+_NAME = re.compile(r"(\d+)-.*-(xdp|tcx-ingress|tcx-egress|netkit-primary|netkit-peer)-\d+")
+
+
+def _listed(held: Holding, inode: int, key: tuple[int, str]) -> list[Path]:
+    """Pins of a device's hook in this namespace; the folder is read once, and again where it had none."""
+    known = held.pins.get(inode)
+    if known is None or key not in known:
+        known = held.pins[inode] = {}
+        with contextlib.suppress(OSError):
+            for one in (ownership.links_folder() / str(inode)).iterdir():
+                match = _NAME.fullmatch(one.name)
+                if match is not None:
+                    known.setdefault((int(match[1]), match[2]), []).append(one)
+    return known.get(key, [])
+
+
+def _pin_of(held: Holding, ref: NetnsRef, ifindex: int, hook: str, program: int) -> tuple[Path, int] | None:
     """Our pin of the link that holds a program on a hook: (path, link id)."""
-    folder = ownership.links_folder() / str(ref.inode)
-    found = re.compile(rf"{ifindex}-.*-{hook}-\d+")
-    try:
-        names = [one for one in folder.iterdir() if found.fullmatch(one.name)]
-    except OSError:
-        names = []
-    for path in names:
+    for path in _listed(held, ref.inode, (ifindex, hook)):
         try:
             with open_link(path) as link:
                 info = query.link_info(link.fd)
@@ -86,22 +97,54 @@ def _pin_of(ref: NetnsRef, ifindex: int, hook: str, program: int) -> tuple[Path,
             continue
         if info.program_id == program and info.ifindex == ifindex:
             return path, info.id
-    # pinned when the device was in another namespace
-    for one in ownership.pinned_links():
-        if (one.ifindex, one.program_id) == (ifindex, program) and f"-{hook}-" in one.path.name:
-            return one.path, one.link_id
+    # pinned when the device was in another namespace; but no pin of a device that is in that one still
+    from xdpctl.attach.observe import Observer
+
+    others = [
+        one
+        for one in ownership.pinned_links()
+        if (one.ifindex, one.program_id) == (ifindex, program) and f"-{hook}-" in one.path.name
+    ]
+    if len(others) == 1 and not Observer().held_elsewhere(ifindex, program, ref):
+        return others[0].path, others[0].link_id
     return None
 
 
+def _pin_of_mprog(
+    held: Holding, ref: NetnsRef, ifindex: int, hook: str, program: int
+) -> tuple[Path, int] | None:
+    """The same of a tcx or netkit hook, whose links the kernel tells."""
+    entries = _mprog(ifindex, hook)
+    number = next((one.link_id for one in entries if one.program_id == program), None)
+    if number is None:
+        return None
+    here = [one for one in _listed(held, ref.inode, (ifindex, hook)) if one.name.endswith(f"-{number}")]
+    moved = (one.path for one in ownership.pinned_links() if one.link_id == number)
+    path = here[0] if here else next(moved, None)
+    return (path, number) if path is not None else None
+
+
+def _mprog(ifindex: int, hook: str) -> tuple[query.TcxEntry, ...]:
+    from xdpctl.attach.observe import NETKIT, TCX
+
+    return query.tcx_query(ifindex, {**TCX, **NETKIT}[hook]).entries
+
+
 def _attachment(
-    change: Change, ref: NetnsRef, hook: str, number: int, told: dict[str, Any], mode: str | None = None
+    held: Holding,
+    change: Change,
+    ref: NetnsRef,
+    hook: str,
+    number: int,
+    told: dict[str, Any],
+    mode: str | None = None,
 ) -> Attachment:
     """What is there now, as the strategies take it."""
     ifindex = change.ifindex or 0
     pin = None
     link_id = None
     if told.get("via") not in ("netlink", "clsact"):
-        found = _pin_of(ref, ifindex, hook, number)
+        found = (_pin_of if hook == "xdp" else _pin_of_mprog)(held, ref, ifindex, hook, number)
         if found is not None:
             pin, link_id = found
         elif told.get("foreign") is not None:
@@ -147,7 +190,7 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
         number = _id_if_held(held, before)
         if now is None or now != number:
             return  # it has left already; what is there now is none of ours
-        old = _attachment(change, ref, "xdp", now, before, now_mode)
+        old = _attachment(held, change, ref, "xdp", now, before, now_mode)
         (XdpNetlink() if old.link_id is None else XdpLink()).detach(old)
         return
     wanted = held.program(after["deployment"], after["program"])
@@ -163,7 +206,7 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
         return
     if now is None or now != _id(held, before):
         raise _changed(change, now or 0)
-    old = _attachment(change, ref, "xdp", now, before, now_mode)
+    old = _attachment(held, change, ref, "xdp", now, before, now_mode)
     target = _target(change, ref, "xdp", now_mode)
     (XdpNetlink() if old.link_id is None else XdpLink()).replace(wanted, target, old, held.transaction)
     if after.get("foreign") is not None and old.pin is not None:
@@ -186,7 +229,7 @@ def _tc(change: Change, held: Holding, ref: NetnsRef) -> None:
         number = _id_if_held(held, before)
         if number is None or (number, before.get("priority")) not in present:
             return
-        strategy.detach(_attachment(change, ref, hook, number, before))
+        strategy.detach(_attachment(held, change, ref, hook, number, before))
         return
     wanted = held.program(after["deployment"], after["program"])
     if (wanted.id, after.get("priority")) in present:
@@ -204,7 +247,10 @@ def _tc(change: Change, held: Holding, ref: NetnsRef) -> None:
             hint="plan again",
         )
     strategy.replace(
-        wanted, _target(change, ref, hook), _attachment(change, ref, hook, number, before), held.transaction
+        wanted,
+        _target(change, ref, hook),
+        _attachment(held, change, ref, hook, number, before),
+        held.transaction,
     )
     if hook.startswith("clsact"):
         from xdpctl.attach import runstate
@@ -224,9 +270,7 @@ def _tc_present(ifindex: int, hook: str) -> list[tuple[int, int | None]]:
             ]
         except NetlinkError:
             return []  # no clsact there
-    from xdpctl.attach.observe import NETKIT, TCX
-
-    return [(one.program_id, None) for one in query.tcx_query(ifindex, {**TCX, **NETKIT}[hook]).entries]
+    return [(one.program_id, None) for one in _mprog(ifindex, hook)]
 
 
 def _strategy(

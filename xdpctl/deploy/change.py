@@ -15,6 +15,8 @@ from xdpctl.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from xdpctl.netlink.netns import NetnsRef
+
 Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Disturbs = Literal["nothing", "traffic", "link"]
 """What a change costs while it happens: frames are lost for a moment; the link goes down and comes back."""
@@ -38,6 +40,9 @@ class Change:
     why: str
     """One sentence for people."""
     disturbs: Disturbs = "nothing"
+    space: tuple[int, int | None] | None = None
+    """Inode and cookie of the very namespace that was meant: another one that took over its name, its pid or its inode
+    is left alone."""
 
     def inverse(self) -> Change:
         """The change that takes this one back."""
@@ -70,6 +75,7 @@ class Change:
             "after": dict(self.after),
             "why": self.why,
             "disturbs": self.disturbs,
+            "space": None if self.space is None else list(self.space),
         }
 
     @classmethod
@@ -89,7 +95,16 @@ class Change:
             raise ConfigError(
                 f"a change that disturbs {found['disturbs']!r}", hint=f"one of {', '.join(DISTURBANCES)}"
             )
-        return cls(**{name: found[name] for name in _FIELDS if name != "disturbs"}, disturbs=disturbs)
+        known = {name: found[name] for name in _FIELDS if name != "disturbs"}
+        return cls(**known, disturbs=disturbs, space=_space(found.get("space")))
+
+
+def _space(told: Any) -> tuple[int, int | None] | None:
+    if told is None:
+        return None
+    if not isinstance(told, list) or [type(one) for one in told] not in ([int, int], [int, type(None)]):
+        raise ConfigError(f"a change without a proper 'space': {told!r}")
+    return told[0], told[1]
 
 
 _FIELDS: dict[str, Any] = {
@@ -112,6 +127,24 @@ class Context:
     """Hears what was found out on the way: a driver that rounds, something that was so already."""
     held: dict[str, Any] = field(default_factory=dict)
     """Opened objects, programs, maps by whatever key their module chooses."""
+
+
+def namespace(change: Change, context: Context) -> NetnsRef:
+    """The network namespace that a change is about.
+
+    Raises:
+        NotFoundError: it is gone, be it that another one is called so now.
+        PrivilegeError: it may not be looked at.
+    """
+    from xdpctl.netlink import netns
+
+    known = context.held.setdefault("namespaces", {})
+    key = change.netns, change.space
+    if key not in known:
+        inode, cookie = change.space or (None, None)
+        known[key] = netns.very(change.netns, inode, cookie)
+    found: NetnsRef = known[key]
+    return found
 
 
 class Kind(NamedTuple):

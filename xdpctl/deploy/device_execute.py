@@ -9,6 +9,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xdpctl.deploy.change import namespace
 from xdpctl.deploy.device import shown
 from xdpctl.deploy.device_names import THREADED
 from xdpctl.errors import KernelError, NetlinkError, NotFoundError, UnsupportedError
@@ -55,7 +56,7 @@ def execute(change: Change, context: Context) -> None:
         NetlinkError: refused, in the kernel's words; or it said yes and did otherwise.
     """
     kind = KINDS[change.kind]
-    with netns.enter(change.netns):
+    with netns.enter(namespace(change, context)):
         ifindex = _ifindex(change)
         wanted = dict(change.after)
         try:

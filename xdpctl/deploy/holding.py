@@ -10,11 +10,13 @@ from xdpctl.attach.strategy import Loaded
 from xdpctl.attach.transaction import HeldSignals, Transaction
 from xdpctl.bpf import pins
 from xdpctl.deploy import state
+from xdpctl.deploy.change import namespace
 from xdpctl.errors import NetlinkError, NotFoundError
 from xdpctl.netlink import netns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from xdpctl.deploy.change import Change, Context
     from xdpctl.netlink.netns import NetnsRef
@@ -28,9 +30,12 @@ class Holding:
     def __init__(self) -> None:
         self.stack = contextlib.ExitStack()
         self.programs: dict[str, Loaded] = {}
-        self.spaces: dict[str | None, NetnsRef] = {}
+        self.spaces: set[object] = set()
+        """Namespaces that were looked up."""
         self.inside: NetnsRef | None = None
         """The namespace that the thread is in."""
+        self.pins: dict[int, dict[tuple[int, str], list[Path]]] = {}
+        """Pins of links, by inode of the namespace they were made in, then by ifindex and hook."""
         self.sockets: dict[int, Socket] = {}
         """rtnetlink, by inode of the namespace."""
         self._way_back = contextlib.ExitStack()
@@ -50,17 +55,16 @@ class Holding:
         self._way_back.close()
         self.inside = None
 
-    def go(self, name: str | None) -> NetnsRef:
-        """Into a namespace, to stay until another is asked for."""
-        ref = self.spaces.get(name)
-        if ref is None:
-            self.leave()
-            ref = netns.find(name) if name is not None else netns.current()
-            self.spaces[name] = ref
+    def go(self, change: Change, context: Context) -> NetnsRef:
+        """Into the namespace of a change, to stay until another is asked for."""
+        key = change.netns, change.space
+        if key not in self.spaces:
+            self.leave()  # names are looked up from where the caller is
+            self.spaces.add(key)
+        ref = namespace(change, context)
         if self.inside is None or self.inside.inode != ref.inode:
             self.leave()
-            if name is not None:
-                self._way_back.enter_context(netns.enter(ref))
+            self._way_back.enter_context(netns.enter(ref))
             self.inside = ref
         return ref
 
@@ -121,7 +125,7 @@ def of(context: Context) -> Holding:
 def inside(change: Change, context: Context) -> Iterator[tuple[Holding, NetnsRef]]:
     """In the namespace of a change; the way back is left to the next one, or to `Holding.close`."""
     held = of(context)
-    yield held, held.go(change.netns)
+    yield held, held.go(change, context)
 
 
 def side(change: Change, name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.deploy import simulate
-from xdpctl.deploy.plan import ENSURED, FIELDS
+from xdpctl.deploy.plan import ENSURED, FIELDS, placed
 from xdpctl.deploy.resolve import label_of
 from xdpctl.doctor.finding import Finding, Status
 from xdpctl.doctor.intent import AttachTc, AttachXdp, Redirect
@@ -46,6 +46,7 @@ def judged(plan: Plan, found: Resolved, observed: Observed, objects: Mapping[str
         from xdpctl.deploy.plan import recommit
 
         plan = recommit(plan, found, observed, changes)
+    changes = placed(changes, observed.snapshot)
     return replace(plan, changes=tuple(changes), findings=tuple(findings), notes=tuple(notes))
 
 

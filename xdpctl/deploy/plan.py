@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from xdpctl.deploy.observe import MapPin, Observed
     from xdpctl.doctor.finding import Finding
-    from xdpctl.host.model import Link
+    from xdpctl.host.model import Link, Snapshot
     from xdpctl.obj.model import ObjFile
 
 FIELDS = {
@@ -132,7 +132,8 @@ class _Planner:
         early = [one for one in leaving if one.after.get("for")]
         coming = [one for one in attached if not one.kind.endswith(".detach") or one.after.get("for")]
         late = [one for one in leaving if one not in early]
-        return [*kept, *loads, *copies, *fills, *settings, *coming, *late, *restored]
+        ordered = [*kept, *loads, *copies, *fills, *settings, *coming, *late, *restored]
+        return placed(ordered, self.observed.snapshot)
 
     # -- programs and maps ----------------------------------------------------------------------------------------
 
@@ -249,6 +250,9 @@ class _Planner:
         stored = self.observed.stored
         promised = {f"{one.source} to {one.target}" for one in self.found.deployment.redirects if one.ensure}
         for one in stored.found if stored is not None else ():
+            space = self.observed.snapshot.namespace(one.netns)
+            if space is None or not one.there(space):
+                continue  # the namespace is gone, be it that another one was given its inode
             if one.because in promised:
                 self.kept_found.append(one)
             else:
@@ -323,6 +327,10 @@ class _Planner:
                 names[space, change.ifindex] = change.target
                 kept = held.setdefault((space, change.ifindex, change.kind, because), {})
                 held[space, change.ifindex, change.kind, because] = {**values, **kept}
+        known = {
+            one.inode: (label_of(self.observed.snapshot, one.inode), one.cookie)
+            for one in self.observed.snapshot.namespaces
+        }
         stored = self.observed.stored
         return Stored(
             self.found.deployment,
@@ -330,7 +338,7 @@ class _Planner:
             applied_at="",
             command="",
             found=tuple(
-                Found(netns, ifindex, names[netns, ifindex], kind, values, because)
+                Found(netns, ifindex, names[netns, ifindex], kind, values, because, *known.get(netns, ()))
                 for (netns, ifindex, kind, because), values in held.items()
                 if values
             ),
@@ -339,6 +347,15 @@ class _Planner:
             maps=tuple(sorted({use.pin for one in self.found.instances.values() for use in one.maps})),
             changes=len(changes),
         )
+
+
+def placed(changes: Sequence[Change], snapshot: Snapshot) -> list[Change]:
+    """The same changes, each saying which namespace is meant by its name."""
+    spaces = {label_of(snapshot, one.inode): (one.inode, one.cookie) for one in snapshot.namespaces}
+    return [
+        replace(one, space=spaces.get(one.netns)) if one.ifindex is not None and one.space is None else one
+        for one in changes
+    ]
 
 
 ENSURED = "a redirect needs it: "

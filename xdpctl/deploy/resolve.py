@@ -178,7 +178,8 @@ def _links(found: Resolved, wish: InterfaceWish, snapshot: Snapshot) -> list[Lin
 
 def _spaces(name: str | None, snapshot: Snapshot) -> list[Namespace]:
     if name is not None and _is_glob(name):
-        return [one for one in snapshot.namespaces if one.label and fnmatch.fnmatchcase(one.label, name)]
+        # those with a name alone: what is merely seen through somebody's process is not ours to change
+        return [one for one in snapshot.namespaces if one.name and fnmatch.fnmatchcase(one.name, name)]
     space = snapshot.namespace_named(name)
     return [space] if space is not None else []
 
@@ -316,10 +317,13 @@ def _load_each_once(found: Resolved, objects: Mapping[str, ObjFile], snapshot: S
     different devices, each namespace gets its own.
     """
     groups: dict[tuple[str, str, int], list[tuple[LinkWish, int]]] = {}
+    naming: dict[str, bool] = {}
     for one in found.links.values():
         for place, hooked in enumerate(one.hooked):
-            named = _names_interfaces(hooked.instance.wish, objects[hooked.wish.program])
-            space = one.link.netns if named else 0
+            name = hooked.wish.program
+            if name not in naming:
+                naming[name] = _names_interfaces(hooked.instance.wish, objects[name])
+            space = one.link.netns if naming[name] else 0
             groups.setdefault((hooked.wish.program, hooked.instance.folder, space), []).append((one, place))
     for (program, scope, space), members in groups.items():
         first = members[0][0].hooked[members[0][1]].instance

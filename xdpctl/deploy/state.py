@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xdpctl.deploy.change import Json
+    from xdpctl.host.model import Namespace
 
 SCHEMA = 1
 KEPT = 20
@@ -52,6 +53,16 @@ class Found:
     values: Mapping[str, Json]
     because: str = ""
     """``A to B``: the redirect with ensure that asked for the change; "": an [[interface]]."""
+    label: str | None = None
+    """What the namespace was called; None: it was the caller's."""
+    cookie: int | None = None
+    """What tells it from a later one with its inode; None: before Linux 5.14."""
+
+    def there(self, space: Namespace) -> bool:
+        """Whether this is the namespace that was meant, and not another one that was given its inode."""
+        if self.cookie is not None and space.cookie is not None:
+            return self.cookie == space.cookie
+        return self.label is None or self.label == space.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,13 @@ def _collect(
             seen.ref.current,
             seen.ref.pid,
             assembler.links(seen, known, loaded.programs),
+            seen.cookie,
         )
         for seen in observed
     )
     namespaces = _with_link_ids(namespaces, loaded.links, problems)
     attached = {number for space in namespaces for link in space.links for number in _programs_of(link)}
-    entries, calls = programs.redirects(attached, loaded.programs, problems)
+    leading = programs.redirects(attached, loaded.programs, problems)
     online, possible = machine.cpus()
     return Snapshot(
         taken_at=taken_at,
@@ -99,8 +100,10 @@ def _collect(
         cpus_possible=possible,
         namespaces=namespaces,
         programs=loaded.programs,
-        redirects=entries,
-        redirect_calls=calls,
+        redirects=leading.entries,
+        redirect_calls=leading.calls,
+        redirect_maps=leading.maps,
+        redirect_targets=leading.targets,
         modules=machine.modules(),
         bpffs=machine.bpffs(),
         sysctls=machine.sysctls(problems),

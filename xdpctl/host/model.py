@@ -94,6 +94,26 @@ class RedirectEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RedirectMap:
+    """A devmap, cpumap or xskmap that an attached program uses, whatever is in it."""
+
+    id: int
+    name: str
+    type: str
+    """devmap, devmap_hash, cpumap, xskmap; the kernel does not tell what is in an xskmap."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectTarget:
+    """Where one bpf_redirect() of an attached program leads, as its instructions and globals have it now."""
+
+    ifindex: int | None
+    """In the namespace of the device that redirects; None: its instructions don't tell."""
+    read_from: str
+    """``4 bytes at 0 of map 12 (redirect.rodata)``, ``its instructions``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Xdp:
     """XDP programs of one link (IFLA_XDP), by mode; None: nothing in that mode."""
 
@@ -369,6 +389,8 @@ class Namespace:
     pid: int | None = None
     """A process inside, where no name exists (a container)."""
     links: tuple[Link, ...] = ()
+    cookie: int | None = None
+    """What no other namespace of this boot has or had, while inodes are given again (Linux 5.14)."""
 
     @property
     def label(self) -> str:
@@ -397,6 +419,10 @@ class Snapshot:
     """By program id: the used entries of its devmaps, cpumaps and xskmaps."""
     redirect_calls: Mapping[int, bool | None] = field(default_factory=dict)
     """By program id: its instructions call a redirect helper; None: not readable."""
+    redirect_maps: Mapping[int, tuple[RedirectMap, ...]] = field(default_factory=dict)
+    """By program id: the maps that it can redirect through, empty ones too."""
+    redirect_targets: Mapping[int, tuple[RedirectTarget, ...]] = field(default_factory=dict)
+    """By program id: where its plain redirects lead."""
     modules: tuple[str, ...] | None = None
     bpffs: tuple[str, ...] = ()
     """Mount points of bpf filesystems."""

@@ -29,6 +29,7 @@ class Observed:
     """One namespace's answers, by ifindex; None: that dump is not to be had."""
 
     ref: NetnsRef
+    cookie: int | None = None
     links: list[rtnl.RawLink] = field(default_factory=list)
     qdiscs: Mapping[int, list[tc.RawQdisc]] | None = None
     features: Mapping[int, features.FeatureBits] | None = None
@@ -75,6 +76,7 @@ def observe(
     seen = Observed(ref, settings=settings)
     asking = _Asking(f"netns {ref.label}" if ref.label else "the current netns", problems)
     with wire.Socket(wire.NETLINK_ROUTE) as route, wire.Socket(wire.NETLINK_GENERIC) as generic:
+        seen.cookie = route.cookie()
         seen.links = rtnl.links(route)
         qdiscs = asking.ask("qdiscs", lambda: tc.qdiscs(route))
         seen.qdiscs = None if qdiscs is None else _by_ifindex(qdiscs)

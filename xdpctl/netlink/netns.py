@@ -99,6 +99,40 @@ def find(name: str) -> NetnsRef:
     return NetnsRef(found.inode, found.name, found.path, found.pid, current=found.inode == inode)
 
 
+def very(name: str | None, inode: int | None, cookie: int | None) -> NetnsRef:
+    """The namespace that was once seen under a name (None: the caller's), and no other that took its place.
+
+    Args:
+        name: as `find` takes it.
+        inode: what it had; None: whichever has the name.
+        cookie: what it had (`cookie`); None: not known.
+
+    Raises:
+        NotFoundError: it is gone.
+        PrivilegeError: it may not be looked at.
+    """
+    ref = current() if name is None else find(name)
+    if inode is None:
+        return ref
+    if ref.inode != inode:
+        if name is not None and not re.match(r"pid:|net:\[", name):
+            raise NotFoundError("network namespace", name, hint="another one has its name now")
+        ref = find(f"net:[{inode}]")  # the caller was elsewhere, or the process has ended
+    if cookie is not None and cookie_of(ref) not in (None, cookie):
+        raise NotFoundError(
+            "network namespace", name or f"net:[{inode}]", hint="another one has its inode now"
+        )
+    return ref
+
+
+def cookie_of(ref: NetnsRef) -> int | None:
+    """What no other namespace of this boot has or had; None: before Linux 5.14."""
+    from xdpctl.netlink import wire
+
+    with enter(ref), wire.Socket(wire.NETLINK_ROUTE) as sock:
+        return sock.cookie()
+
+
 def discover(include_processes: bool = True) -> list[NetnsRef]:
     """Every namespace that can be seen: the caller's first, then named ones, then the rest by pid.
 

@@ -10,6 +10,7 @@ import contextlib
 import errno as errno_module
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.errors import NetlinkError, errno_text
@@ -37,6 +38,8 @@ NLMSG_DONE = 3
 NLMSG_OVERRUN = 4
 NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS, NLMSGERR_ATTR_MISS_TYPE = 1, 2, 5
 
+SO_NETNS_COOKIE = 71
+"""asm-generic/socket.h; Linux 5.14."""
 SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_CAP_ACK = 10
@@ -144,6 +147,15 @@ class Socket:
     def close(self) -> None:
         """Close it; closing twice is fine."""
         self._socket.close()
+
+    def cookie(self) -> int | None:
+        """What no other network namespace of this boot has, unlike the inode; None: before Linux 5.14."""
+        try:
+            return int.from_bytes(
+                self._socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder
+            )
+        except OSError:
+            return None
 
     def request(
         self,

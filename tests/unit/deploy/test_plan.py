@@ -325,3 +325,39 @@ def test_ensure_gives_the_peer_what_it_needs_and_destroy_takes_it_back():
     assert again.commit.found == there.stored.found
     gone = made(there, plan(Deployment("edge"), there, {}))
     assert settled(gone) == settled(observed)
+
+
+def with_namespace(observed, inode, **more):
+    """The same machine, where the namespace with this inode is another one."""
+    spaces = tuple(
+        replace(one, **more) if one.inode == inode else one for one in observed.snapshot.namespaces
+    )
+    return replace(observed, snapshot=replace(observed.snapshot, namespaces=spaces))
+
+
+def test_a_glob_means_namespaces_with_a_name_and_none_that_is_only_seen_through_a_process():
+    observed = with_namespace(machine(), BLUE, name=None, pid=77)
+    everywhere = deployment(InterfaceWish(match=("*",), netns="*", settings=DeviceSettings(mtu=1400)))
+    assert plan(everywhere, observed, OBJECTS).changes == ()
+    by_pid = deployment(InterfaceWish(match=("p0",), netns="pid:77", settings=DeviceSettings(mtu=1400)))
+    assert [one.target for one in plan(by_pid, observed, OBJECTS).changes] == ["p0"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"name": "blue", "cookie": 6}, {"name": "green", "cookie": None}, {"name": None, "pid": 9}]
+)
+def test_a_namespace_that_was_given_the_inode_of_a_gone_one_is_left_alone(other):
+    observed = with_namespace(machine(), BLUE, cookie=5)
+    desired = deployment(wish(name="p0", netns="blue", settings=DeviceSettings(mtu=1400)))
+    there = made(observed, plan(desired, observed, OBJECTS))
+    assert [one.kind for one in plan(Deployment("edge"), there, {}).changes] == ["device.mtu"]
+    assert (
+        plan(Deployment("edge"), with_namespace(there, BLUE, **{"cookie": None, **other}), {}).changes == ()
+    )
+
+
+def test_changes_tell_the_very_namespace():
+    observed = with_namespace(machine(), BLUE, cookie=5)
+    story_there = judged_plan(story(ensure=True), observed)
+    placed = {one.kind: one.space for one in story_there.changes if one.ifindex is not None}
+    assert placed == {"device.features": (BLUE, 5), "xdp.attach": (HERE, None)}
