@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernels import LIVE_FRAMES, RELEASE
 
-from xdpctl.lab import kept, labs
+from xdpctl.errors import UnsupportedError
+from xdpctl.lab import kept, labs, page_pool
 
 pytestmark = pytest.mark.kernel
 
@@ -72,6 +74,32 @@ def test_a_macvtap_loses_at_full_rings_alone_and_nothing_when_its_reader_keeps_u
         assert one["unreadable"] == one["drops"] or one["full"] == one["drops"] == one["lost"]
         assert one["not_full"] == 0
     assert all(one["lost"] == 0 for one in after)
+
+
+def test_a_page_pool_waits_for_its_last_page_wherever_it_is_and_ends_when_it_comes_back():
+    if not LIVE_FRAMES:
+        with pytest.raises(UnsupportedError, match=r"live frames \(Linux 5.18\)"):
+            play("page-pool")
+        return
+    played, text = play("page-pool")
+    found = {one["where"]: one for one in played.outcome.facts["parked"]}
+    pools = {where: (one["in_flight_at_destruction"], one["frames"]) for where, one in found.items()}
+    # before 6.4 a page leaves its pool when its frame becomes an skb: only what is parked as a frame holds it
+    assert pools[page_pool.SOCKET] == (61 if RELEASE >= (6, 4) else 0, 61)
+    assert pools[page_pool.TAP] == (57, 57)
+    assert 0 < pools[page_pool.CPUMAP][0] <= 59
+    assert (page_pool.VETH in pools) == (RELEASE >= (6, 6))
+    assert (page_pool.DEVICE in pools) == played.outcome.facts["netdevsim"]
+    for where, one in found.items():
+        counts = [each["inflight"] for each in one["attempts"]]
+        assert counts[-1] == 0, where
+        assert all(counts[:-1]), where  # freed at the first attempt that finds nothing out
+        assert where == page_pool.CPUMAP or len(set(counts[:-1])) <= 1  # held whole until the cure
+        assert one["came_out"] in (None, one["frames"])
+        assert one["waited_seconds"] >= (len(counts) - 1) * 0.95  # the kernel asks once a second
+    assert {one.after for one in played.outcome.measured} == {0}
+    assert "page_pool_release: page_pool=" in text
+    assert "57 pages out" in text
 
 
 def test_rings_lie_in_c_as_their_models_say_and_cured_ones_never():

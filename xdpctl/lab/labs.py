@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LABS = {
     "veth-redirect": "xdpctl.lab.veth_redirect",
+    "page-pool": "xdpctl.lab.page_pool",
     "stuck-qdisc": "xdpctl.lab.stuck_qdisc",
     "macvtap-queues": "xdpctl.lab.macvtap_queues",
     "ring-race": "xdpctl.lab.ring_race",

@@ -83,12 +83,16 @@ def parse(line: str) -> Event | None:
     return Event(found["name"], int(found["pid"]), int(found["cpu"]), text, dict(_FIELD.findall(text)))
 
 
+def _place(event: str) -> str:
+    return event if "/" in event else f"xdp/{event}"
+
+
 class Watch:
     """A tracefs instance that records the xdp tracepoints while it is open.
 
     Args:
         tracefs: where a tracefs is mounted.
-        events: names under ``events/xdp``; those this kernel lacks are left out.
+        events: names under ``events/xdp``, or ``group/name``; those this kernel lacks are left out.
         drops_of: also record ``skb:kfree_skb`` for this ethertype (where a generic or lost frame ends).
 
     Raises:
@@ -116,9 +120,9 @@ class Watch:
         self._pipe = -1
         try:
             self._write("buffer_size_kb", "64")
-            self.events = tuple(one for one in events if (self.path / "events/xdp" / one).is_dir())
+            self.events = tuple(one for one in events if (self.path / "events" / _place(one)).is_dir())
             for one in self.events:
-                self._write(f"events/xdp/{one}/enable", "1")
+                self._write(f"events/{_place(one)}/enable", "1")
             if drops_of is not None:
                 # the event's protocol field is in host order: trace prints and compares ntohs(skb->protocol)
                 self._write("events/skb/kfree_skb/filter", f"protocol == {drops_of}")
