@@ -1,0 +1,184 @@
+"""Drift of each kind, seen as it happens; modes, hooks and selections as the machine has them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from attachments import agree, detach, programs_of, tc
+from deployments import SOURCE, apply_file, assert_same, destroy, forget_all, machine, plan_of
+from kernels import TCX
+from live import until
+
+from xdpctl.deploy import state
+from xdpctl.deploy.drift import look
+from xdpctl.deploy.healing import heal
+from xdpctl.deploy.watch import watch
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(autouse=True)
+def _nothing_applied_before():
+    yield
+    forget_all()
+
+
+@pytest.fixture
+def pair(world):
+    """A namespace with va and vb, two ends of a pair."""
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    return inside
+
+
+@pytest.fixture
+def deploy(pair, compile_c, tmp_path):
+    """Apply program ``guard`` with these lines of [[interface]]; the file's path."""
+    obj = compile_c(SOURCE)
+
+    def run(lines: str):
+        path = tmp_path / "a.toml"
+        path.write_text(
+            f'[deployment]\nname = "edge"\n[[program]]\nname = "guard"\nobject = "{obj}"\n'
+            f'[[interface]]\nnetns = "{pair}"\n{lines}'
+        )
+        apply_file(path)
+        return path
+
+    return run
+
+
+ON = '[[interface.attach]]\nprogram = "guard"\n'
+
+
+def kinds() -> list[str]:
+    return sorted(one.kind for one in look("edge").drifts)
+
+
+def filters(world, netns: str, interface: str) -> str:
+    return world.run("tc", "filter", "show", "dev", interface, "ingress", netns=netns).stdout
+
+
+def test_a_filter_twice_at_another_priority_or_of_somebody_else(world, pair, deploy, compile_c):
+    deploy(f'name = "va"\n{ON}hook = "ingress"\nvia = "clsact"\norder = 50\n')
+    applied = machine(pair)
+    (pin,) = (state.pin_folder("edge") / "programs").rglob("deployed_tc")
+    add = f"tc filter add dev va ingress prio {{}} handle 1 bpf da object-pinned {pin}"
+    world.run(*add.format(60).split(), netns=pair)
+    assert kinds() == ["duplicate"]
+    world.run(*"tc filter del dev va ingress prio 50".split(), netns=pair)
+    assert kinds() == ["missing", "priority"], look("edge").drifts
+    heal(["edge"])
+    assert kinds() == []
+    assert_same(applied, pair)
+    other = compile_c(tc("stranger"))
+    world.run(*f"tc filter add dev va ingress prio 9 bpf da obj {other} sec tc".split(), netns=pair)
+    assert kinds() == ["foreign"]
+    heal(["edge"])
+    assert "stranger" in filters(world, pair, "va"), "what is not ours stays"
+    destroy("edge")
+    assert "stranger" in filters(world, pair, "va")
+    assert "deployed_tc" not in filters(world, pair, "va")
+
+
+def test_another_version_on_a_hook_and_somebody_elses_program_there(world, pair, deploy, compile_c):
+    deploy(f'name = "va"\n{ON}')
+    detach("va", netns=pair)
+    other = compile_c(SOURCE, None, "-DVERSION=2")
+    world.run("ip", "link", "set", "va", "xdpdrv", "obj", str(other), "sec", "xdp", netns=pair)
+    (found,) = look("edge").drifts
+    assert (found.kind, found.healed) == ("foreign", False)
+    assert "adopt = true" in found.message or "not of this deployment" in found.message
+    world.run("ip", "link", "set", "va", "xdpdrv", "off", netns=pair)
+    assert kinds() == ["missing"]
+    heal(["edge"])
+    assert programs_of(pair, "va") == ["deployed_xdp"]
+    destroy("edge")
+
+
+def test_drift_is_seen_when_it_happens_and_nothing_is_polled(world, pair, deploy):
+    deploy(f'name = "va"\nmtu = 1400\n{ON}')
+    applied = machine(pair)
+    looked, seen, go = threading.Event(), [], threading.Event()
+
+    class EnoughError(Exception):
+        pass
+
+    def on_event(names):
+        drifts = [one.kind for one in look(names[0]).drifts]
+        seen.append(drifts)
+        looked.set()
+        if drifts:
+            heal(names)
+        elif go.is_set() and ["setting"] in seen and ["missing"] in seen:
+            raise EnoughError
+
+    failures = []
+
+    def run():
+        try:
+            watch(["edge"], on_event)
+        except EnoughError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert looked.wait(10)
+    assert seen == [[]], "nothing differs, and nobody looks again without a reason"
+    world.ip("link set va mtu 1450", pair)
+    assert until(lambda: ["setting"] in seen)
+    assert until(lambda: seen[-1] == [])
+    go.set()
+    detach("va", netns=pair)
+    thread.join(15)
+    assert not thread.is_alive(), seen
+    assert failures == []
+    assert_same(applied, pair)
+    destroy("edge")
+
+
+def test_a_mode_is_what_the_file_says_and_auto_takes_what_is_there(world, pair, deploy):
+    before = machine(pair)
+    for mode, told in (("auto", "native"), ("generic", "generic"), ("auto", "generic"), ("native", "native")):
+        path = deploy(f'name = "va"\n{ON}mode = "{mode}"\n')
+        (one,) = agree(world, pair)
+        assert one["mode"] == told
+        assert plan_of(path).changes == ()
+    destroy("edge")
+    assert_same(before, pair)
+
+
+def test_interfaces_are_chosen_by_glob_and_driver_on_both_directions(world, pair, deploy):
+    world.ip("link add br0 type bridge", pair)
+    before = machine(pair)
+    path = deploy(f'match = ["v*", "br*"]\ndriver = "veth"\n{ON}hook = "ingress"\n{ON}hook = "egress"\n')
+    way = "tcx" if TCX else "clsact"
+    assert sorted((one["interface"], one["hook"]) for one in agree(world, pair)) == [
+        (name, f"{way}-{side}") for name in ("va", "vb") for side in ("egress", "ingress")
+    ]
+    assert plan_of(path).changes == ()
+    destroy("edge")
+    assert_same(before, pair)
+
+
+def test_what_would_fail_is_told_before_anything_is_changed(world, pair, compile_c, tmp_path, xdpctl):
+    world.veth("vc", "vd", netns_a=pair, netns_b=pair)
+    world.run("ethtool", "-K", "vd", "gro", "off", netns=pair)
+    path = tmp_path / "a.toml"
+    path.write_text(
+        f'[deployment]\nname = "edge"\n[[program]]\nname = "guard"\nobject = "{compile_c(SOURCE)}"\n'
+        f'[[interface]]\nnetns = "{pair}"\nname = "va"\n{ON}'
+        f'[[redirect]]\nnetns = "{pair}"\nfrom = "va"\nto = "vc"\n'
+    )
+    before = machine(pair)
+    planned = xdpctl("plan", path)
+    assert planned.returncode == 6
+    assert "redirect.veth-peer-napi" in planned.stdout
+    refused = xdpctl("apply", "--yes", path)
+    assert refused.returncode == 6
+    assert "not applied" in refused.stderr
+    assert_same(before, pair)
+    assert state.names() == []
