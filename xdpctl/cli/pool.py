@@ -176,7 +176,7 @@ def watch(
         )
     document: dict[str, Any] = {"readings": [], "events": []}
     with PoolTracer() as tracer:
-        follow = _Follow(tracer, netns, interfaces or (), interval)
+        follow = Follow(tracer, netns, interfaces or (), interval)
         if not as_json:
             note("watching; a pool shows once it takes or gives back pages")
         for kind, told in follow.steps(count, duration):
@@ -194,7 +194,7 @@ def watch(
         print_json(document)
 
 
-class _Follow:
+class Follow:
     """Readings and events of a tracer, in the order they come, as their JSON."""
 
     def __init__(self, tracer: Any, netns: str | None, interfaces: Sequence[str], interval: float) -> None:
