@@ -33,6 +33,11 @@ def namespace(incomplete: str) -> list[str]:
         return []
 
 
+def use(incomplete: str) -> list[str]:
+    """What `driver tune` makes a device fit for."""
+    return _matching(("xdp-native", "xdp-redirect", "af-xdp"), incomplete)
+
+
 def program_of_object(ctx: Any, incomplete: str) -> list[str]:
     """Programs of the object on the command line so far."""
     try:

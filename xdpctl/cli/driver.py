@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
-from xdpctl.errors import NotFoundError
+from xdpctl.cli import complete, driver_set
 
-if TYPE_CHECKING:
-    from xdpctl.deploy.change import Change
-    from xdpctl.host.model import Link
+app = typer.Typer(no_args_is_help=True, help="Settings of the devices that XDP runs on.")
 
 app = typer.Typer(no_args_is_help=True, help="Settings of the devices that XDP runs on.")
 
@@ -24,85 +20,14 @@ def driver() -> None:
     """Settings of the devices that XDP runs on."""
 
 
-def _observe(name: str, netns: str | None) -> Link:
-    from xdpctl.host.collect import collect
-
-    snapshot = collect(netns=netns or "current", probes=(), settings=True)
-    found = next((one for one in snapshot.links() if one.name == name), None)
-    if found is None:
-        raise NotFoundError("interface", name, known=[one.name for one in snapshot.links()], where=netns)
-    return found
-
-
-@app.command("set", no_args_is_help=True)
-def set_(
-    iface: Annotated[str, typer.Argument(metavar="IFACE", autocompletion=complete.interface)],
-    settings: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help="Settings; see below.")],
-    netns: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Option(
-            metavar="NAME",
-            help="Network namespace of the interface.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Change settings of a device: all of them, or none.
-
-    Values are held against the device's limits before anything is sent; a step that is refused takes back those before.
-
-    up, mtu, rx-ring, tx-ring, rx-buf-len, tcp-data-split, hds-thresh, channels.rx|tx|combined, any feature (gro, tso,
-    rx-gro-hw, ...), coalesce.NAME, pause.rx|tx|autoneg, flag.NAME, napi.threaded|defer-hard-irqs|gro-flush-timeout
-
-    xdpctl driver set eth0 rx-ring=2048 channels.combined=4 gro=on mtu=3498
-
-    xdpctl driver set eth0 --dry-run tcp-data-split=off napi.threaded=on
-    """
-    from xdpctl.cli.output import note, print_json, print_line
-    from xdpctl.deploy import device, device_names
-    from xdpctl.deploy.change import Context
-
-    link = _observe(iface, netns)
-    known = device_names.words(link.features or (), link.private_flags or ())
-    desired = device.DeviceSettings(**device_names.parse(settings, known))
-    changes = device.settings_changes(link, desired, netns=netns)
-    notes: list[str] = []
-    if not as_json:
-        for one in changes:
-            print_line(f"{'would set' if dry_run else 'setting'} {one.why}{DISTURBS[one.disturbs]}")
-        sys.stdout.flush()
-    if changes and not dry_run:
-        device.apply_all(changes, context=Context(tell=notes.append))
-    for text in notes:
-        note(f"note: {text}")
-    if as_json:
-        print_json(_told(link, netns, changes, notes, dry_run=dry_run))
-    elif not changes:
-        print_line(f"{iface} is set so already")
-
-
-def _told(
-    link: Link, netns: str | None, changes: list[Change], notes: list[str], *, dry_run: bool
-) -> dict[str, Any]:
-    return {
-        "interface": link.name,
-        "netns": netns,
-        "driver": link.driver,
-        "applied": bool(changes) and not dry_run,
-        "changes": [one.to_json() for one in changes],
-        "notes": notes,
-    }
+app.command("set", no_args_is_help=True)(driver_set.set_)
+app.command("tune", no_args_is_help=True)(driver_set.tune)
 
 
 @app.command()
 def show(
     interfaces: Annotated[
-        Optional[list[str]],  # noqa: UP045 - see above
+        Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
         typer.Argument(
             metavar="[IFACE...]",
             help="Interfaces (names or globs); all by default.",
