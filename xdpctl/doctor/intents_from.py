@@ -215,7 +215,7 @@ def _of_map(wish: Wish, call: RedirectCall, link: Link, *, told: bool) -> Iterat
 
 
 def live(snapshot: Snapshot) -> list[Redirect]:
-    """The redirects that happen now: attached programs, and the devmap entries they own."""
+    """The redirects that happen now: attached programs, the devmap entries they own, and their plain redirects."""
     found = []
     for link in snapshot.links():
         for mode, program in (("native", link.xdp.native), ("generic", link.xdp.generic)):
@@ -225,6 +225,11 @@ def live(snapshot: Snapshot) -> list[Redirect]:
                 if entry.map_type in DEVMAPS and entry.ifindex:
                     target = LinkRef(link.netns, entry.ifindex)
                     found.append(Redirect(link.ref, target, mode, via_map=True))
+            found += [
+                Redirect(link.ref, LinkRef(link.netns, one.ifindex), mode)
+                for one in snapshot.redirect_targets.get(program, ())
+                if one.ifindex
+            ]
     return list(dict.fromkeys(found))
 
 
@@ -243,6 +248,9 @@ def attached(snapshot: Snapshot, link: Link) -> Iterator[Intent]:
     """What a link's own programs do that the machine alone does not tell: plain redirects, empty maps."""
     for program in (link.xdp.native, link.xdp.generic):
         if not program or snapshot.redirect_calls.get(program) is not True or snapshot.redirects.get(program):
+            continue
+        plain = snapshot.redirect_targets.get(program, ())
+        if plain and all(one.ifindex for one in plain):
             continue
         known = snapshot.programs.get(program)
         name = known.name if known and known.name else f"program {program}"

@@ -9,16 +9,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import UnsupportedError, XdpctlError
-from xdpctl.host.model import BpfProgram, Problem, RedirectEntry
+from xdpctl.host.model import BpfProgram, Problem, RedirectEntry, RedirectMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from xdpctl.bpf.query import LinkInfo, MapInfo
+    from xdpctl.host.model import RedirectTarget
 
 REDIRECT_MAPS = ("devmap", "devmap_hash", "cpumap", "xskmap")
 _BPF_REDIRECT, _BPF_REDIRECT_MAP = 23, 51
 _CALL = 0x85
+_RX_QUEUE_INDEX = 16
+"""offsetof(struct xdp_md, rx_queue_index)."""
 _MOST_ENTRIES = 65_536
 """Entries of one map that are read; nobody can use more devices or CPUs."""
 
@@ -64,33 +67,46 @@ def loaded(problems: list[Problem]) -> Loaded:
     return found
 
 
+@dataclass(slots=True)
+class Redirects:
+    """Where programs can redirect to, by program id."""
+
+    entries: dict[int, tuple[RedirectEntry, ...]] = field(default_factory=dict)
+    """Used entries of devmaps and cpumaps (the kernel does not let xskmaps be read)."""
+    calls: dict[int, bool | None] = field(default_factory=dict)
+    """Whether the instructions call bpf_redirect or bpf_redirect_map; None: not readable."""
+    maps: dict[int, tuple[RedirectMap, ...]] = field(default_factory=dict)
+    targets: dict[int, tuple[RedirectTarget, ...]] = field(default_factory=dict)
+    """Of plain redirects."""
+
+
 def redirects(
     attached: Iterable[int], programs: Mapping[int, BpfProgram], problems: list[Problem]
-) -> tuple[dict[int, tuple[RedirectEntry, ...]], dict[int, bool | None]]:
+) -> Redirects:
     """Where attached XDP programs, and the programs they tail-call, can redirect to.
 
     Args:
         attached: ids of programs on XDP hooks.
         programs: all loaded ones.
         problems: grows by what can't be read.
-
-    Returns:
-        by program id, the used entries of its devmaps and cpumaps (the kernel does not let xskmaps be read),
-        and whether its instructions call bpf_redirect or bpf_redirect_map.
     """
     reading = _Reading(programs, problems)
-    entries: dict[int, tuple[RedirectEntry, ...]] = {}
-    calls: dict[int, bool | None] = {}
+    found = Redirects()
     for number in sorted(set(attached)):
         if number not in programs:
-            calls[number] = None
+            found.calls[number] = None
             continue
         together = reading.reachable(number)
         maps = dict.fromkeys(each for one in together for each in programs[one].map_ids)
-        entries[number] = tuple(entry for each in maps for entry in reading.entries(each))
+        found.entries[number] = tuple(entry for each in maps for entry in reading.entries(each))
         answers = [reading.calls(one) for one in together]
-        calls[number] = True if True in answers else None if None in answers else False
-    return entries, calls
+        found.calls[number] = True if True in answers else None if None in answers else False
+        if True in answers:
+            found.maps[number] = tuple(one for each in maps if (one := reading.redirect_map(each)))
+            found.targets[number] = tuple(
+                dict.fromkeys(one for each in together for one in reading.targets(each))
+            )
+    return found
 
 
 @dataclass(slots=True)
@@ -102,6 +118,9 @@ class _Reading:
     _infos: dict[int, MapInfo | None] = field(default_factory=dict)
     _contents: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
     _calls: dict[int, bool | None] = field(default_factory=dict)
+    _code: dict[int, bytes] = field(default_factory=dict)
+    """Instructions of those that call a redirect helper."""
+    _targets: dict[int, tuple[RedirectTarget, ...]] = field(default_factory=dict)
 
     def reachable(self, start: int) -> list[int]:
         """A program and those it may tail-call, through its prog_array maps."""
@@ -168,13 +187,33 @@ class _Reading:
         if number not in self._calls:
             wanted = helper_offsets()
             try:
-                self._calls[number] = _finds(query.xlated(number), wanted) if wanted else None
+                code = query.xlated(number) if wanted else b""
+                self._calls[number] = _finds(code, wanted) if wanted else None
             except (XdpctlError, OSError):
                 self._calls[number] = None
+            else:
+                if self._calls[number]:
+                    self._code[number] = code
         return self._calls[number]
 
+    def redirect_map(self, map_id: int) -> RedirectMap | None:
+        """The map, if programs redirect through it (after `entries`)."""
+        info = self._infos.get(map_id)
+        if info is None or info.type not in REDIRECT_MAPS:
+            return None
+        return RedirectMap(map_id, info.name, info.type)
 
-def _finds(code: bytes, wanted: frozenset[bytes]) -> bool | None:
+    def targets(self, number: int) -> tuple[RedirectTarget, ...]:
+        """Where the plain redirects of a program lead; () of one that makes none (after `calls`)."""
+        from xdpctl.host import plain_redirects
+
+        if number not in self._targets:
+            code = self._code.get(number, b"")
+            self._targets[number] = plain_redirects.targets(code, helper_offsets()) if code else ()
+        return self._targets[number]
+
+
+def _finds(code: bytes, wanted: Iterable[bytes]) -> bool | None:
     if not code:
         return None
     for immediate in wanted:
@@ -188,8 +227,8 @@ def _finds(code: bytes, wanted: frozenset[bytes]) -> bool | None:
 
 
 @lru_cache(maxsize=1)
-def helper_offsets() -> frozenset[bytes]:
-    """How calls of bpf_redirect and bpf_redirect_map look in instructions that the kernel shows, as 4 bytes each.
+def helper_offsets() -> Mapping[bytes, int]:
+    """How calls of bpf_redirect and bpf_redirect_map look in instructions that the kernel shows: 4 bytes -> helper.
 
     A loaded program's call holds the helper's distance from __bpf_call_base, which differs with every kernel,
     and bpf_redirect_map becomes a function of the map's type. Loading programs of our own that make these
@@ -199,9 +238,9 @@ def helper_offsets() -> frozenset[bytes]:
     from xdpctl.bpf import asm, load
     from xdpctl.libbpf import uapi
 
-    found = set()
+    found: dict[bytes | None, int] = {}
     plain = asm.mov_imm(asm.R1, 0) + asm.mov_imm(asm.R2, 0) + asm.call(_BPF_REDIRECT) + asm.leave()
-    found.add(_offset_in(plain))
+    found[_offset_in(plain)] = _BPF_REDIRECT
     for kind in REDIRECT_MAPS:
         # a cpumap may not have more entries than CPUs
         try:
@@ -210,10 +249,38 @@ def helper_offsets() -> frozenset[bytes]:
             continue
         try:
             code = asm.load_map(asm.R1, descriptor) + asm.mov_imm(asm.R2, 0) + asm.mov_imm(asm.R3, 0)
-            found.add(_offset_in(code + asm.call(_BPF_REDIRECT_MAP) + asm.leave()))
+            found[_offset_in(code + asm.call(_BPF_REDIRECT_MAP) + asm.leave())] = _BPF_REDIRECT_MAP
         finally:
             os.close(descriptor)
-    return frozenset() if None in found else frozenset(one for one in found if one)
+    either = _one_of_two_maps()
+    if either is not None:
+        found[either] = _BPF_REDIRECT_MAP
+    return {} if None in found else {key: number for key, number in found.items() if key}
+
+
+def _one_of_two_maps() -> bytes | None:
+    """How bpf_redirect_map looks where the verifier saw different maps come to one call: as the plain helper."""
+    from xdpctl.bpf import asm, load
+    from xdpctl.libbpf import uapi
+
+    held: list[int] = []
+    try:
+        held += [load.map_(uapi.MAP_TYPES.index("devmap"), 4, 4, 1) for _ in range(2)]
+        return _offset_in(
+            asm.load(asm.R2, asm.R1, _RX_QUEUE_INDEX, asm.LDX_W)
+            + asm.load_map(asm.R1, held[0])
+            + asm.jump_eq_imm(asm.R2, 0, 2)
+            + asm.load_map(asm.R1, held[-1])
+            + asm.mov_imm(asm.R2, 0)
+            + asm.mov_imm(asm.R3, 0)
+            + asm.call(_BPF_REDIRECT_MAP)
+            + asm.leave()
+        )
+    except (XdpctlError, OSError):
+        return None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def _offset_in(code: bytes) -> bytes | None:
