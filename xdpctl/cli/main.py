@@ -36,6 +36,7 @@ COMMANDS = {
     "snapshot": "xdpctl.cli.snapshot",
     "stats": "xdpctl.cli.stats",
     "status": "xdpctl.cli.status",
+    "topology": "xdpctl.cli.topology",
     "trace": "xdpctl.cli.trace",
     "validate": "xdpctl.cli.validate",
 }
