@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from xdpctl.errors import NetlinkError, errno_text
+from xdpctl.netlink.statistic_names import distinct
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_GDRVINFO = 0x03
@@ -19,6 +20,8 @@ ETHTOOL_GSSET_INFO = 0x37
 ETH_SS_STATS = 1
 ETH_GSTRING_LEN = 32
 _MOST_STATISTICS = 1 << 20
+_ROOM = 256
+"""Counters more than there were a moment ago."""
 
 
 class DriverInfo(NamedTuple):
@@ -55,29 +58,45 @@ def statistics(name: str, sock: socket.socket | None = None) -> dict[str, int]:
     Raises:
         NetlinkError: EOPNOTSUPP: the driver keeps none; ENODEV: no such interface.
     """
+    names = statistics_names(name, sock)
+    return dict(zip(names, statistics_values(name, len(names), sock), strict=False)) if names else {}
+
+
+def statistics_names(name: str, sock: socket.socket | None = None) -> list[str]:
+    """What the driver's own counters are called, in their order; they change with its queues.
+
+    Raises:
+        NetlinkError: EOPNOTSUPP: the driver keeps none; ENODEV: no such interface.
+    """
     buffer = array.array("B", struct.pack("=IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0))
     ioctl(name, buffer, "reading the statistics", sock)
     _command, _reserved, mask, count = struct.unpack("=IIQI", buffer.tobytes())
     if not mask or not count:
-        return {}
+        return []
     if count > _MOST_STATISTICS:
         raise NetlinkError(f"{name} says that it has {count} counters")
     # drivers may grow their counters between two calls: the kernel writes no more than it says in len,
     # so leave room for some, and take as many as both calls agree upon
-    room = count + 256
     strings = array.array("B", struct.pack("=III", ETHTOOL_GSTRINGS, ETH_SS_STATS, count))
-    strings.frombytes(bytes(room * ETH_GSTRING_LEN))
+    strings.frombytes(bytes((count + _ROOM) * ETH_GSTRING_LEN))
     ioctl(name, strings, "reading the names of statistics", sock)
+    raw = strings.tobytes()
+    agreed = min(count, struct.unpack_from("=I", raw, 8)[0])
+    starts = range(12, 12 + agreed * ETH_GSTRING_LEN, ETH_GSTRING_LEN)
+    return distinct([os.fsdecode(raw[at : at + ETH_GSTRING_LEN].split(b"\0")[0]) for at in starts])
+
+
+def statistics_values(name: str, count: int, sock: socket.socket | None = None) -> tuple[int, ...]:
+    """The driver's own counters, in the order of their names: as many as there are now, at most `count` and some.
+
+    Raises:
+        NetlinkError: EOPNOTSUPP: the driver keeps none; ENODEV: no such interface.
+    """
+    room = count + _ROOM
     values = array.array("B", struct.pack("=II", ETHTOOL_GSTATS, count) + bytes(room * 8))
     ioctl(name, values, "reading the statistics", sock)
-    raw_names, raw_values = strings.tobytes(), values.tobytes()
-    agreed = min(count, struct.unpack_from("=I", raw_names, 8)[0], struct.unpack_from("=I", raw_values, 4)[0])
-    found: dict[str, int] = {}
-    for place in range(agreed):
-        at = 12 + place * ETH_GSTRING_LEN
-        key = os.fsdecode(raw_names[at : at + ETH_GSTRING_LEN].split(b"\0")[0]).strip()
-        found[key] = struct.unpack_from("=Q", raw_values, 8 + place * 8)[0]
-    return found
+    there = min(struct.unpack_from("=I", values, 4)[0], room)
+    return struct.unpack_from(f"={there}Q", values, 8)
 
 
 def ioctl(name: str, buffer: array.array[int], what: str, sock: socket.socket | None = None) -> None:

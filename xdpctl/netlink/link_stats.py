@@ -40,7 +40,18 @@ def link_stats(opened: wire.Socket | None = None) -> dict[int, dict[str, int]]:
     Raises:
         NetlinkError: the kernel refused.
     """
-    found: dict[int, dict[str, int]] = {}
+    return {
+        ifindex: dict(zip(NAMES, values, strict=False)) for ifindex, values in link_counters(opened).items()
+    }
+
+
+def link_counters(opened: wire.Socket | None = None) -> dict[int, tuple[int, ...]]:
+    """ifindex -> counters in the order of `NAMES`, as many as this kernel has, of every link of the namespace.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    found: dict[int, tuple[int, ...]] = {}
     with route_socket(opened) as sock:
         asked = _HEADER.pack(0, 0, 0, 0, 1 << (IFLA_STATS_LINK_64 - 1))
         for data, start, end in sock.dump(RTM_GETSTATS, asked, what="reading the counters of links"):
@@ -49,8 +60,5 @@ def link_stats(opened: wire.Socket | None = None) -> dict[int, dict[str, int]]:
             ifindex = _HEADER.unpack_from(data, start)[3]
             for number, at, stop in walk(data, start + _HEADER.size, end):
                 if number == IFLA_STATS_LINK_64:
-                    count = min((stop - at) // 8, len(NAMES))
-                    found[ifindex] = dict(
-                        zip(NAMES, struct.unpack_from(f"={count}Q", data, at), strict=False)
-                    )
+                    found[ifindex] = struct.unpack_from(f"={min((stop - at) // 8, len(NAMES))}Q", data, at)
     return found

@@ -280,6 +280,9 @@ def _ring_since(now: Ring, then: Ring | None) -> Ring:
 class DropTrace:
     """Counts lost packets while it is open, in every network namespace.
 
+    Args:
+        xdp: count XDP's losses too; without, those that kfree_skb tells (where `RedirectTrace` counts XDP's anyway).
+
     Attributes:
         missing: tracepoints that this kernel lacks, and what they would have told.
         reasons: whether this kernel gives reasons (Linux 5.17).
@@ -289,8 +292,9 @@ class DropTrace:
         PrivilegeError: CAP_BPF or CAP_PERFMON is missing.
     """
 
-    def __init__(self) -> None:
-        self._tracer = Tracer("trace_drops", HOOKS, prepare=_prepare)
+    def __init__(self, *, xdp: bool = True) -> None:
+        hooks = [one for one in HOOKS if xdp or one.tracepoint == "kfree_skb"]
+        self._tracer = Tracer("trace_drops", hooks, prepare=_prepare)
         self._names = Names.empty()
         self.missing: tuple[Missing, ...] = self._tracer.missing
         self.reasons: bool = bool(_reasons())
