@@ -24,6 +24,7 @@ COMMANDS = {
     "drift": "xdpctl.cli.drift",
     "driver": "xdpctl.cli.driver",
     "explain": "xdpctl.cli.explain",
+    "export": "xdpctl.cli.export",
     "gen": "xdpctl.cli.gen",
     "history": "xdpctl.cli.history",
     "inspect": "xdpctl.cli.inspect",
