@@ -106,6 +106,10 @@ class ProgramWish:
     """``NAME=VALUE`` for global variables."""
     maps: tuple[MapWish, ...] = ()
     place: Place = Place()
+    origin: str = ""
+    """Where the object was before a deployment kept its copy."""
+    source: str = ""
+    """What it was compiled from, where a source was named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,8 @@ class _Reader:
             settings,
             maps,
             source.place((*base, "name")),
+            os.path.abspath(path),  # noqa: PTH100 - must not follow symlinks
+            os.path.abspath(source.path.parent / table.source) if table.source else "",  # noqa: PTH100
         )
 
     def file_of(self, source: Source, base: tuple[str | int, ...], table: ProgramTable) -> Path | None:

@@ -70,8 +70,10 @@ class MapTable(Table):
 class EntryTable(Table):
     """One element of a map."""
 
-    key: Value
-    value: Value | None = None
+    key: Value = Field(
+        description="A number, an address, a prefix, an interface's name, or a table of members."
+    )
+    value: Value | None = Field(None, description="As the key; left out where the program itself writes it.")
 
 
 class ProgramTable(Table):
@@ -106,50 +108,73 @@ class ProgramTable(Table):
 class RingsTable(Table):
     """Ring sizes, as ethtool -G sets them."""
 
-    rx: Count | None = None
-    tx: Count | None = None
-    rx_mini: Count | None = Field(None, alias="rx-mini")
-    rx_jumbo: Count | None = Field(None, alias="rx-jumbo")
-    rx_buf_len: Count | None = Field(None, alias="rx-buf-len")
-    tcp_data_split: Literal["on", "off", "auto"] | None = Field(None, alias="tcp-data-split")
-    hds_thresh: Count | None = Field(None, alias="hds-thresh")
-    cqe_size: Count | None = Field(None, alias="cqe-size")
-    rx_push: bool | None = Field(None, alias="rx-push")
-    tx_push: bool | None = Field(None, alias="tx-push")
-    tx_push_buf_len: Count | None = Field(None, alias="tx-push-buf-len")
+    rx: Count | None = Field(None, description="Receive descriptors of each queue.")
+    tx: Count | None = Field(None, description="Transmit descriptors of each queue.")
+    rx_mini: Count | None = Field(None, alias="rx-mini", description="Descriptors for small frames.")
+    rx_jumbo: Count | None = Field(None, alias="rx-jumbo", description="Descriptors for jumbo frames.")
+    rx_buf_len: Count | None = Field(
+        None, alias="rx-buf-len", description="Bytes of a receive buffer (Linux 5.16)."
+    )
+    tcp_data_split: Literal["on", "off", "auto"] | None = Field(
+        None, alias="tcp-data-split", description="Headers and payload into buffers of their own (Linux 6.0)."
+    )
+    hds_thresh: Count | None = Field(
+        None, alias="hds-thresh", description="Bytes from which a frame is split (Linux 6.14)."
+    )
+    cqe_size: Count | None = Field(
+        None, alias="cqe-size", description="Bytes of a completion entry (Linux 5.18)."
+    )
+    rx_push: bool | None = Field(None, alias="rx-push", description="Receive descriptors without doorbells.")
+    tx_push: bool | None = Field(
+        None, alias="tx-push", description="Transmit descriptors without doorbells (Linux 5.19)."
+    )
+    tx_push_buf_len: Count | None = Field(
+        None, alias="tx-push-buf-len", description="Bytes of a frame that are pushed (Linux 6.4)."
+    )
 
 
 class ChannelsTable(Table):
     """Queues, as ethtool -L sets them."""
 
-    rx: Count | None = None
-    tx: Count | None = None
-    other: Count | None = None
-    combined: Count | None = None
+    rx: Count | None = Field(None, description="Queues that only receive.")
+    tx: Count | None = Field(None, description="Queues that only transmit.")
+    other: Count | None = Field(None, description="Queues for other events.")
+    combined: Count | None = Field(None, description="Queues that do both.")
 
 
 class PauseTable(Table):
     """Flow control, as ethtool -A sets it."""
 
-    autoneg: bool | None = None
-    rx: bool | None = None
-    tx: bool | None = None
+    autoneg: bool | None = Field(None, description="Agree with the link partner.")
+    rx: bool | None = Field(None, description="Obey pause frames.")
+    tx: bool | None = Field(None, description="Send pause frames.")
 
 
 class NapiTable(Table):
     """Settings of all NAPIs of the device."""
 
-    threaded: bool | None = None
-    defer_hard_irqs: Count | None = Field(None, alias="defer-hard-irqs")
-    gro_flush_timeout: int | None = Field(None, ge=0, alias="gro-flush-timeout")
-    irq_suspend_timeout: int | None = Field(None, ge=0, alias="irq-suspend-timeout")
+    threaded: bool | None = Field(None, description="Poll in a kernel thread (Linux 5.12).")
+    defer_hard_irqs: Count | None = Field(
+        None, alias="defer-hard-irqs", description="Empty polls before interrupts are enabled again."
+    )
+    gro_flush_timeout: int | None = Field(
+        None, ge=0, alias="gro-flush-timeout", description="Nanoseconds that GRO may hold a frame."
+    )
+    irq_suspend_timeout: int | None = Field(
+        None,
+        ge=0,
+        alias="irq-suspend-timeout",
+        description="Nanoseconds without interrupts while an application polls (Linux 6.13).",
+    )
 
 
 class AttachTable(Table):
     """One program on one hook of the interface."""
 
     program: SafeName = Field(description="Name of a [[program]].")
-    hook: Literal["xdp", "ingress", "egress"] = "xdp"
+    hook: Literal["xdp", "ingress", "egress"] = Field(
+        "xdp", description="Before the stack sees a frame, or as it enters or leaves it."
+    )
     mode: Literal["native", "generic", "offload", "auto"] | None = Field(
         None, description="Of XDP; native unless said otherwise."
     )
@@ -184,20 +209,23 @@ class InterfaceTable(Table):
     wait: Duration | Annotated[float, Field(ge=0, le=86400)] | None = Field(
         None, description='How long a named interface may take to appear: "30s".'
     )
-    up: bool | None = None
-    mtu: Annotated[int, Field(ge=68, le=65535)] | None = None
+    up: bool | None = Field(None, description="Whether the link is administratively up.")
+    mtu: Annotated[int, Field(ge=68, le=65535)] | None = Field(None, description="Bytes.")
     features: dict[Text, bool] = Field(
         default_factory=dict, description="By ethtool's names: gro, rx-gro-hw, ..."
     )
-    rings: RingsTable | None = None
-    channels: ChannelsTable | None = None
+    rings: RingsTable | None = Field(None, description="Ring sizes, as ethtool -G sets them.")
+    channels: ChannelsTable | None = Field(None, description="Queues, as ethtool -L sets them.")
     coalesce: dict[Text, bool | int | str] = Field(
         default_factory=dict, description="By ethtool's names: rx-usecs, adaptive-rx, ..."
     )
-    pause: PauseTable | None = None
-    private_flags: dict[Text, bool] = Field(default_factory=dict)
-    napi: NapiTable | None = None
-    attach: list[AttachTable] = Field(default_factory=list)
+    pause: PauseTable | None = Field(None, description="Flow control, as ethtool -A sets it.")
+    private_flags: dict[Text, bool] = Field(
+        default_factory=dict,
+        description="The driver's own switches, as ethtool --show-priv-flags names them.",
+    )
+    napi: NapiTable | None = Field(None, description="Settings of all NAPIs of the device.")
+    attach: list[AttachTable] = Field(default_factory=list, description="Programs on its hooks.")
 
     @model_validator(mode="after")
     def _named(self) -> InterfaceTable:
@@ -226,10 +254,16 @@ class File(Table):
     vars: dict[Identifier, bool | int | float | str] = Field(
         default_factory=dict, description="Values of ${NAME}; --var overrides them."
     )
-    deployment: DeploymentTable | None = None
-    program: list[ProgramTable] = Field(default_factory=list)
-    interface: list[InterfaceTable] = Field(default_factory=list)
-    redirect: list[RedirectTable] = Field(default_factory=list)
+    deployment: DeploymentTable | None = Field(
+        None, description="What the deployment is called; in one of its files."
+    )
+    program: list[ProgramTable] = Field(default_factory=list, description="What to load.")
+    interface: list[InterfaceTable] = Field(
+        default_factory=list, description="How devices are set, and what is attached to them."
+    )
+    redirect: list[RedirectTable] = Field(
+        default_factory=list, description="Promises that doctor checks: from here frames reach there."
+    )
 
 
 MapTable.model_rebuild()
@@ -237,14 +271,53 @@ ProgramTable.model_rebuild()
 File.model_rebuild()
 
 
+VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
+"""What may stand for any value: an editor sees a file before its variables are put in."""
+
+
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a deployment's file (draft 2020-12)."""
+    """JSON Schema (draft 2020-12) of a deployment's file as it is written: ``${NAME}`` may stand for any value."""
     made = File.model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "xdpctl deployment",
-        **{key: value for key, value in made.items() if key != "title"},
+        **{key: _as_written(value) for key, value in made.items() if key != "title"},
     }
+
+
+def _as_written(part: Any) -> Any:
+    """Without null, which TOML lacks, and without names of Python classes; with variables where no text would do."""
+    if isinstance(part, list):
+        return [_as_written(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "anyOf" in part:
+        arms = [one for one in part["anyOf"] if one != {"type": "null"}]
+        rest = {key: one for key, one in part.items() if key not in ("anyOf", "title")}
+        if rest.get("default", 0) is None:
+            del rest["default"]
+        if len(arms) == 1:
+            return _as_written({**arms[0], **rest})
+        arms = [_as_written(one) for one in arms]
+        inner = [each for one in arms for each in (one["anyOf"] if set(one) == {"anyOf"} else [one])]
+        kept = [one for place, one in enumerate(inner) if one not in inner[:place]]
+        return {"anyOf": kept, **rest}
+    if "properties" in part:
+        inside = {name: _as_written(one) for name, one in part["properties"].items()}
+        made = {key: _as_written(one) for key, one in part.items() if key not in ("title", "properties")}
+        return {**made, "properties": inside}
+    made = {key: _as_written(one) for key, one in part.items() if key != "title"}
+    if made.get("type") in ("integer", "number", "boolean") or (
+        made.get("type") == "string" and ({"pattern", "enum", "const"} & made.keys())
+    ):
+        said = {key: made.pop(key) for key in ("description", "default") if key in made}
+        return {"anyOf": [made, VARIABLE], **said}
+    return made
+
+
+def safe_name(text: str) -> bool:
+    """Whether a deployment or program may be called so."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text) is not None
 
 
 def seconds(text: str | float | None) -> float:
