@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import NotFoundError, ObjectError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import IO
 
 EM_BPF = 247
@@ -27,12 +28,18 @@ Identity = tuple[int, int, int, int, int]
 def identity(path: Path) -> Identity | None:
     """What changes when a regular file does; None: it can't be told."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - half the time of path.stat(), and that is most of this function's
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache
+def path_of(text: str) -> Path:
+    """The path, made once."""
+    return Path(text)
 
 
 def read_at_most(file: IO[bytes], most: int) -> bytes:

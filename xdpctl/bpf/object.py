@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import pins
-from xdpctl.bpf.file import Identity, check_bytes, identity, read_file
+from xdpctl.bpf.file import Identity, check_bytes, identity, path_of, read_file
 from xdpctl.bpf.map import Map
 from xdpctl.bpf.program import Program
 from xdpctl.errors import ConfigError, NotFoundError
@@ -36,7 +36,6 @@ class Object:
 
     Attributes:
         path: the file.
-        programs: by name, in the order of the file.
         log: what libbpf said so far, warnings and information.
         loaded: whether `load` has succeeded.
     """
@@ -50,14 +49,17 @@ class Object:
         self._pointer: int | None = pointer
         self._close = lib().bpf_object__close  # __del__ may run when modules are gone
         self._verifier_log = verifier_log  # libbpf holds its address until the object is closed
-        self.programs: Mapping[str, Program] = MappingProxyType(
-            {
-                one.name: one
-                for one in (Program(self, at) for at in _each("bpf_object__next_program", pointer))
-            }
-        )
+        self._programs: Mapping[str, Program] | None = None
         self._maps: Mapping[str, Map] | None = None
         self._pins = False
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """Its programs by name, in the order of the file; made when they are first asked for."""
+        if self._programs is None:
+            every = (Program(self, at) for at in _each("bpf_object__next_program", self.opened()))
+            self._programs = MappingProxyType({one.name: one for one in every})
+        return self._programs
 
     @property
     def maps(self) -> Mapping[str, Map]:
@@ -90,7 +92,7 @@ class Object:
             ObjectError: it is no BPF object, or libbpf can't read it.
             UnsupportedError: there is no usable libbpf.
         """
-        path = path if isinstance(path, Path) else Path(path)
+        path = path if isinstance(path, Path) else path_of(path)
         known = identity(path) if data is None else data if len(data) <= SMALL else None
         if known is None or known not in _sound:
             if data is None:
@@ -141,6 +143,12 @@ class Object:
 
     def __del__(self) -> None:
         self.close()
+
+    @property
+    def untold(self) -> bool:
+        """Whether a program is there whose type libbpf has not told from its section."""
+        kind = lib().bpf_program__type
+        return not all(kind(at) for at in _each("bpf_object__next_program", self.opened()))
 
     @property
     def btf_address(self) -> int | None:

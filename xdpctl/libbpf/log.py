@@ -7,13 +7,8 @@ into the list of the thread's innermost `capture`; outside one, messages are dro
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import threading
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WARN, INFO, DEBUG = 0, 1, 2
 """enum libbpf_print_level."""
@@ -70,22 +65,27 @@ def install(dll: ctypes.CDLL) -> None:
     atexit.register(set_print, None)
 
 
-@contextlib.contextmanager
-def capture(level: int = INFO) -> Iterator[list[str]]:
+class capture:  # noqa: N801 - read as a phrase; a generator would take twice the time, and it is in every call
     """Collect this thread's libbpf messages up to `level`; captures nest, the innermost takes all.
 
-    Yields:
-        list of messages, oldest first, without the newline at their end; a long one is cut at 16 KiB.
+    Entered, it is the list of messages, oldest first, without the newline at their end; a long one is cut at 16 KiB.
     """
-    global _wanted  # noqa: PLW0603 - it only grows, so that no thread takes another's messages away
-    _wanted = max(_wanted, level)
-    before = (_sink.lines, _sink.level)
-    lines: list[str] = []
-    _sink.lines, _sink.level = lines, level
-    try:
-        yield lines
-    finally:
-        _sink.lines, _sink.level = before
+
+    __slots__ = ("_before", "_level")
+
+    def __init__(self, level: int = INFO) -> None:
+        global _wanted  # noqa: PLW0603 - it only grows, so that no thread takes another's messages away
+        _wanted = max(_wanted, level)
+        self._level = level
+
+    def __enter__(self) -> list[str]:
+        self._before = (_sink.lines, _sink.level)
+        lines: list[str] = []
+        _sink.lines, _sink.level = lines, self._level
+        return lines
+
+    def __exit__(self, *_: object) -> None:
+        _sink.lines, _sink.level = self._before
         if _sink.interrupted:
             _sink.interrupted = False
             raise KeyboardInterrupt

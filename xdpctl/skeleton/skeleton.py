@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xdpctl.bpf import pins
+from xdpctl.bpf.file import path_of
 from xdpctl.bpf.object import Object
 from xdpctl.errors import ConfigError, NotFoundError, UnknownNameError, XdpctlError
 from xdpctl.libbpf import uapi
@@ -116,7 +117,7 @@ class Skeleton:
                 raise ConfigError("no object to open", hint='Skeleton.open("prog.bpf.o")')
             path, data = Path(cls.SOURCE.name), cls.SOURCE.read()
         else:
-            path = path if isinstance(path, Path) else Path(path)
+            path = path if isinstance(path, Path) else path_of(path)
             if str(path).startswith(BUILTIN):
                 from xdpctl.obj.shipped import resolve
 
@@ -293,8 +294,7 @@ def set_types(opened: Object, given: Mapping[str, str]) -> None:
     Raises:
         NotFoundError: no program or type has that name.
     """
-    untold = [one for one in opened.programs.values() if one.type == "unspec" and one.name not in given]
-    if not given and not untold:
+    if not given and not opened.untold:
         return
     from xdpctl.obj import sections
 
@@ -303,7 +303,9 @@ def set_types(opened: Object, given: Mapping[str, str]) -> None:
         if meaning is None:
             raise NotFoundError("program type", text, known=sections.type_names())
         _set_type(opened.program(name), meaning)
-    for one in untold:
+    for one in opened.programs.values():
+        if one.type != "unspec" or one.name in given:
+            continue
         known = sections.meaning(one.section)
         if known is not None:
             _set_type(one, known)
