@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+
 import pytest
+from kernels import CHANNELS_OF_VETH
+from live import running
 
 from xdpctl.deploy import device, device_execute
 from xdpctl.deploy.change import Context
@@ -69,3 +75,124 @@ def test_a_device_that_vanishes_half_way_is_told_so(pair):
 
     with pytest.raises(NotFoundError, match="no such interface: dv0"):
         device.apply_all(planned, vanish, Context())
+
+
+def test_it_says_what_it_does_and_shows_each_setting_before_and_after(pair, xdpctl, world):
+    where, name = pair
+    asked = ("driver", "set", "--netns", where, name, "mtu=1400", "gro=on")
+    shown = xdpctl(*asked, "--dry-run", check=True).stdout.splitlines()
+    assert shown == [
+        "would set MTU: mtu 1500 -> 1400",
+        "would set features: rx-gro off -> on",
+        "INTERFACE  SETTING  BEFORE  WOULD BE",
+        "dv0        mtu      1500    1400",
+        "dv0        rx-gro   off     on",
+    ]
+    assert "mtu 1500" in world.ip(f"link show {name}", where), "a dry run changes nothing"
+    made = xdpctl(*asked, check=True).stdout.splitlines()
+    assert made[0] == "setting MTU: mtu 1500 -> 1400"
+    assert made[2:] == [
+        "INTERFACE  SETTING  BEFORE  AFTER",
+        "dv0        mtu      1500    1400",
+        "dv0        rx-gro   off     on",
+    ]
+    assert xdpctl(*asked, check=True).stdout == "dv0 is set so already\n"
+    told = xdpctl(*asked[:-2], "mtu=1300", "--json", check=True).json()
+    assert told["applied"]
+    assert told["settings"] == [
+        {"interface": "dv0", "netns": where, "setting": "mtu", "before": 1400, "after": 1300}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("mtu=60", "mtu=60: at least 68"),
+        ("mtu=70000", "mtu=70000: at most 65535"),
+        ("rx-ring=1024", "veth has no rings that can be set"),
+        ("lro=on gro=on", "lro=on: it is off [fixed], its driver does not let it change"),
+        ("gro=maybe", "gro=maybe: not on or off"),
+        ("grow=on", "did you mean"),
+        ("mtu=1400 mtu=1300", "mtu: given twice"),
+        ("napi.threaded=on napi.gro-flush-timeout=fast", "not a time: 20000 (ns), 20us, 2ms"),
+    ],
+)
+def test_what_a_device_cannot_take_is_told_and_nothing_is_touched(pair, xdpctl, words, said):
+    where, name = pair
+    before = observed(where, name)
+    done = xdpctl("driver", "set", "--netns", where, name, *words.split())
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert observed(where, name) == before
+
+
+def test_what_the_kernel_refuses_half_way_is_put_back(pair, xdpctl, world):
+    where, name = pair
+    world.ip(f"link del {name}", where)
+    world.veth("dv0", "dv1", netns_a=where, netns_b=where, numtxqueues=2, numrxqueues=2)
+    asked = ("driver", "set", "--netns", where, name, "mtu=1400", "channels.tx=2")
+    if not CHANNELS_OF_VETH:
+        assert "veth has no channels that can be set" in xdpctl(*asked).stderr
+        return
+    for one in ("dv0", "dv1"):
+        world.run("ethtool", "-L", one, "rx", "1", "tx", "1", netns=where)
+    before = observed(where, name)
+    with running("pass", "dv1", netns_name=where):  # which receives on one queue: no peer may send on two
+        done = xdpctl(*asked)
+    assert done.returncode != 0
+    assert "setting the channels of dv0" in done.stderr
+    assert "put back: mtu of dv0" in done.stderr
+    after = observed(where, name)
+    assert (after.mtu, after.channels) == (before.mtu, before.channels)
+
+
+def test_a_tap_takes_what_tun_takes_and_says_what_it_made_of_it(world, xdpctl):
+    space = world.namespace()
+    world.ip("tuntap add dev tp0 mode tap", space)
+    world.ip("link set tp0 up", space)
+    done = xdpctl("driver", "set", "--netns", space, "tp0", "coalesce.rx-frames=200", "mtu=1400", check=True)
+    assert "note: tp0: its driver made rx-frames 64 of 200" in done.stderr
+    assert "coalesce.rx-frames  0       64" in done.stdout
+    before = observed(space, "tp0")
+    for words, said in (
+        ("channels.combined=2", "channels.combined"),
+        ("rx-ring=512", "tun has no rings that can be set"),
+        ("pause.rx=on", "tun has no pause settings"),
+        ("coalesce.rx-usecs=10", "its driver takes only rx-frames"),
+        ("mtu=65536", "mtu=65536: at most 65521"),
+    ):
+        refused = xdpctl("driver", "set", "--netns", space, "tp0", "gro=off", words)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert observed(space, "tp0") == before
+
+
+CONTAINER = """
+mount -t sysfs -o ro sysfs /sys
+exec setpriv --bounding-set {bounds} --inh-caps -net_admin -- {xdpctl} driver set {name} {words}
+"""
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words", "said"),
+    [
+        ("-net_admin", "gro=on", "CAP_NET_ADMIN"),
+        ("-net_admin", "mtu=1400", "CAP_NET_ADMIN"),
+        ("-sys_admin", "napi.gro-flush-timeout=20us", "read-only"),
+    ],
+)
+def test_a_container_that_may_not_is_told_why_and_the_device_stays(pair, world, bounds, words, said):
+    where, name = pair
+    before = observed(where, name)
+    program = shlex.join([sys.executable, "-m", "xdpctl.cli"])
+    script = CONTAINER.format(bounds=bounds, xdpctl=program, name=name, words=words)
+    root = str(Path(__file__).resolve().parents[2])
+    done = world.run(
+        "unshare", "-m", "env", f"PYTHONPATH={root}", "sh", "-ec", script, netns=where, check=False
+    )
+    assert done.returncode != 0
+    assert said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2, "a line and a hint"
+    assert observed(where, name) == before
