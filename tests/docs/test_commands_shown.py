@@ -43,7 +43,13 @@ def test_a_shown_command_does_what_the_page_says(path: Path, step, boxes):
         manager = sandbox()
         boxes[path] = (manager, manager.__enter__())
     done = boxes[path][1].run(step.command)
-    assert done.returncode == step.exit_code, f"{step.command}\n{done.stdout}"
+    if done.returncode != step.exit_code:
+        there = (
+            boxes[path][1]
+            .run("ip -d link; bpftool link; find /sys/fs/bpf /run/xdpctl /run/netns; ps -ef")
+            .stdout
+        )
+        pytest.fail(f"{step.command}\nended {done.returncode}, not {step.exit_code}:\n{done.stdout}\n{there}")
     assert "Traceback" not in done.stdout
     if SHOWN_ON_THIS:
         assert disagreement(step.shown, tidy(done.stdout)) is None

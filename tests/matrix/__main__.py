@@ -36,8 +36,8 @@ PARTS = ("host", "libbpf", "oracle", "tests")
 # what takes time there is waiting for RCU, so more processes than CPUs
 ORACLE = "python3 -m tests.kernel.oracle --jobs 4 --json $OUT/oracle.json"
 TESTS = (
-    "XDPCTL_TEST_LOG=$OUT/tests.log python3 -m pytest -n 4 --dist loadfile -p no:cacheprovider -q --durations=15 "
-    "--junitxml=$OUT/tests.xml --basetemp=/tmp/pytest tests/kernel "
+    "XDPCTL_TEST_LOG=$OUT/tests.log PYTHONPATH=$PYTHONPATH:tests/support python3 -m pytest -p forks --forks 4 "
+    "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest tests/kernel "
 ) + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
 BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header")
 
@@ -112,16 +112,20 @@ def _with_libbpf(variant: str, work: Path) -> dict[str, object]:
     return report.library(variant, version, code == 0, folder)
 
 
-def _boot(series: str, what: tuple[str, ...], work: Path) -> Outcome:
+def _boot(series: str, what: tuple[str, ...], work: Path, share: str | None, seconds: float) -> Outcome:
     guest = Guest(
         kernel=fetch.kernel(series),
         tools=fetch.tools(),
         command=_command(what, series),
         checkout=work / "checkout",
         shared=work / series,
-        seconds=SECONDS,
+        seconds=seconds,
         # emulated CPUs: what takes a millisecond elsewhere takes tens here
-        environment={"ORACLE_PATIENCE": "2", "XDPCTL_TEST_SLOW": "1"},
+        environment={
+            "ORACLE_PATIENCE": "2",
+            "XDPCTL_TEST_SLOW": "1",
+            **({"XDPCTL_SHARE": share} if share else {}),
+        },
     )
     print(f"{series}: booting {guest.kernel.release}", flush=True)
     outcome = boot(guest)
@@ -143,6 +147,11 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--html", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every kernel test in every guest, also those that take turns (an hour)",
+    )
     parser.add_argument("--fetch-only", action="store_true", help="fill the cache and stop")
     asked = parser.parse_args()
     if os.geteuid() != 0:
@@ -173,7 +182,10 @@ def main() -> int:
         if {"oracle", "tests"} & set(what):
             _frozen(work)
             with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
-                outcomes += pool.map(lambda series: _boot(series, what, work), kernels)
+                every = list(fetch.KERNELS)
+                shares = {one: None if asked.all else f"{every.index(one)}/{len(every)}" for one in kernels}
+                seconds = SECONDS * 3 if asked.all else SECONDS
+                outcomes += pool.map(lambda one: _boot(one, what, work, shares[one], seconds), kernels)
         made = report.gather(outcomes, libraries, work, seconds=time.monotonic() - started)
     except fetch.FetchError as error:
         print(f"matrix: {error}", file=sys.stderr)

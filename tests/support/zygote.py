@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -18,11 +19,8 @@ import threading
 import traceback
 from pathlib import Path
 
-WARM = (
-    "xdpctl.cli.main", "xdpctl.cli.app", "xdpctl.cli.output", "xdpctl.cli.attach", "xdpctl.cli.doctor",
-    "xdpctl.cli.status", "xdpctl.attach.run", "xdpctl.attach.status", "xdpctl.host.collect", "xdpctl.doctor.diagnose",
-    "xdpctl.doctor.explain", "typer", "rich.console", "rich.table",
-)  # fmt: skip
+THIRD = ("typer", "rich.console", "rich.table", "pydantic")
+"""Libraries whose import takes long; numpy's is left to the command that uses it, for its threads."""
 
 
 class Zygote:
@@ -84,8 +82,13 @@ class Zygote:
 
 
 def _serve(wire: socket.socket) -> None:
-    for name in WARM:
+    for name in THIRD:
         __import__(name)
+    import xdpctl
+
+    for module in pkgutil.walk_packages(xdpctl.__path__, "xdpctl."):
+        if not module.name.endswith("__main__"):
+            __import__(module.name)
     while asked := wire.recv(1 << 20):
         pid = os.fork()
         if pid == 0:
