@@ -83,6 +83,10 @@ pages: root setup-dev build ## Run what README.md and docs/ show, and write down
 	@$(PYTHON) -m xdpctl.doctor.findings_page >build/findings.md && mv build/findings.md docs/findings.md
 	@$(PYTHON) tests/support/console.py README.md docs/json.md
 
+.PHONY: images
+images: root setup-dev build ## Draw docs/images: deployments' data paths, labs, the top screen (IMAGES="NAME ..." for some)
+	@$(PYTHON) tests/support/images.py $(IMAGES)
+
 .PHONY: fresh
 fresh: root ## Run demo and test in a bare Debian made for it (SUITE=bookworm or trixie)
 	@.ci/fresh $(or $(SUITE),bookworm)
