@@ -142,7 +142,7 @@ class _Making:
                 self.edges.append(Edge(ABOVE, here, self.ids[below.ref], via=via))
 
     def _order(self, link: Link) -> tuple[int, int]:
-        return self.places[link.netns], link.ifindex
+        return self.places.get(link.netns, len(self.places)), link.ifindex
 
     # -- redirects that happen
 

@@ -213,3 +213,19 @@ def test_json_has_every_edge_and_its_ends_are_there(story):
     assert {one[end] for one in document["edges"] for end in ("source", "target")} <= known
     (edge,) = [one for one in document["edges"] if one["kind"] == "redirect"]
     assert edge["findings"][0]["fix"][0]["netns"] == "guest"
+
+
+def test_a_snapshot_that_contradicts_itself_is_drawn_as_far_as_it_goes(machine):
+    host = machine()
+    host.link("twin", "veth")
+    host.link("self", "veth")
+    me = host.links["self"]
+    host.change("self", peer=Peer(me.ifindex, 1), master=me.ifindex, lower=Peer(me.ifindex, 1))
+    host.link("stray", "veth", netns=1)
+    taken = host.snapshot()
+    first = taken.namespaces[0]
+    odd = tuple(replace(one, name="twin", netns=77) if one.name == "stray" else one for one in first.links)
+    taken = replace(taken, namespaces=(replace(first, links=odd),))
+    found = topology(taken)
+    assert [one.name for one in found.interfaces()] == ["twin", "self", "twin"]
+    assert "\n".join(tree(found, colour=False)).count("self") >= 1
