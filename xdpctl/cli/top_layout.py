@@ -76,8 +76,9 @@ def laid_out(table: Table, width: int, start: int, most: int) -> list[Line]:
         for place, one in columns:
             text = row[place].text
             aligned = text.rjust(widths[place]) if one.right else text.ljust(widths[place])
-            line += [Cell(aligned, row[place].style), Cell("  ")]
-        lines.append(cut(line[:-1], width))
+            # the gap belongs to the cell before it: half as many pieces to draw
+            line.append(Cell(aligned + ("" if place == columns[-1][0] else "  "), row[place].style))
+        lines.append(cut(line, width))
     return lines
 
 
