@@ -169,6 +169,11 @@ class Sampler:
         self._spaces = {}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What can't be looked at, and why, as far as it is known yet."""
+        return tuple(self._notes.values())
+
+    @property
     def tracing(self) -> dict[str, bool]:
         """Tracer -> whether it is there."""
         return {"redirects": self._redirects is not None, "drops": self._drops is not None}
@@ -304,7 +309,7 @@ class Sampler:
             pools=self._pools(),
             boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
             labels=self._labels,
-            notes=tuple(self._notes.values()),
+            notes=self.notes,
         )
 
     def _keep_up(self, now: float) -> None:
