@@ -41,6 +41,7 @@ COMMANDS = {
     "top": "xdpctl.cli.top",
     "topology": "xdpctl.cli.topology",
     "trace": "xdpctl.cli.trace",
+    "unit": "xdpctl.cli.unit",
     "validate": "xdpctl.cli.validate",
 }
 """Command name -> module with an `app`; a module is imported only when its command is asked for."""

@@ -7,6 +7,7 @@ event, or at the next beat of systemd's watchdog, which asks for a look anyway.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 from xdpctl.attach import ownership
 from xdpctl.bpf import pins
 from xdpctl.deploy import state
+from xdpctl.errors import NotFoundError, PrivilegeError
 from xdpctl.libbpf import inotify
 from xdpctl.netlink import netns
 from xdpctl.netlink.notify import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
 
 QUIET_SECONDS = 0.2
 """Events that come together are looked at together."""
@@ -36,37 +40,73 @@ def watch(names: Sequence[str], look: Callable[[list[str]], Any]) -> None:
     Raises:
         XdpctlError: it can't be listened, or the look fails.
     """
-    stopping = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    with _Stopping() as stopping:
+        _until_stopped(list(names), look, stopping)
+
+
+class _Stopping:
+    """Whether SIGTERM came; a pipe wakes up who waits, which a handler alone does not (PEP 475)."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._come)
+        return self
+
+    def _come(self, *_: object) -> None:
+        self.came = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b"x")
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+        os.close(self.fd)
+        os.close(self._write)
+
+
+def _until_stopped(chosen: list[str], look: Callable[[list[str]], Any], stopping: _Stopping) -> None:
     beat = _watchdog_seconds()
-    chosen = list(names)
     told_ready = False
-    while not stopping.is_set():
+    while not stopping.came:
         # everything is opened anew where namespaces and folders may have come or gone
         with Watcher(_spaces()) as watcher:
             fd = inotify.watch(_folders(chosen))
             try:
                 watcher.also(fd)
+                watcher.also(stopping.fd)
                 look(chosen)
                 if not told_ready:
                     _notify("READY=1")
                     told_ready = True
-                while not stopping.is_set():
+                while not stopping.came:
                     _notify("WATCHDOG=1")
                     if watcher.wait(beat if beat is not None else 3600.0):
                         spent = 0.0
-                        while watcher.wait(QUIET_SECONDS) and spent < MOST_SECONDS:
+                        while not stopping.came and watcher.wait(QUIET_SECONDS) and spent < MOST_SECONDS:
                             spent += QUIET_SECONDS
                         break
                     if beat is not None:
                         look(chosen)
             finally:
                 os.close(fd)
+    _notify("STOPPING=1")
 
 
 def _spaces() -> list[Any]:
-    return list(netns.discover(include_processes=False))
+    """Namespaces to listen in: all that the caller may enter (CAP_SYS_ADMIN), or its own alone."""
+    found = []
+    for one in netns.discover(include_processes=False):
+        try:
+            with netns.enter(one if not one.current else None):
+                found.append(one)
+        except (PrivilegeError, NotFoundError):
+            continue
+    return found
 
 
 def _folders(names: Sequence[str]) -> list[Path]:
