@@ -18,6 +18,7 @@ COMMANDS = {
     "apply": "xdpctl.cli.apply",
     "attach": "xdpctl.cli.attach",
     "build": "xdpctl.cli.build",
+    "check-boot": "xdpctl.cli.check_boot",
     "destroy": "xdpctl.cli.destroy",
     "detach": "xdpctl.cli.detach",
     "doctor": "xdpctl.cli.doctor",

@@ -112,8 +112,8 @@ def _enabled(name: str, root: Path, installable: bool) -> tuple[bool, str]:
     """Whether a target that comes at boot wants it: a link to it in some ``*.wants`` or ``*.requires``."""
     for folder in FOLDERS:
         for kind in ("wants", "requires"):
-            for link in sorted((root / folder).glob(f"*.{kind}/{name}")):
-                if link.is_symlink() or link.exists():
+            for wanting in sorted((root / folder).glob(f"*.{kind}")):
+                if os.path.lexists(wanting / name):  # where it leads is another root's business
                     return True, ""
     told = f"{name} is not enabled" if installable else f"{name} has no [Install], and nothing wants it"
     return False, told
