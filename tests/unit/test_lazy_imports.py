@@ -9,7 +9,10 @@ import pytest
 
 from xdpctl.cli.main import COMMANDS
 
-SLOW = ("pyroute2", "rich", "elftools", "pydantic", "asyncio", "tomli", "xdpctl.doctor.explain")
+SLOW = (
+    *("pyroute2", "rich", "elftools", "pydantic", "asyncio", "tomli", "prometheus_client"),
+    "xdpctl.doctor.explain",
+)
 """Packages that cost 20 to 150 ms each, or data that only one command reads."""
 
 
