@@ -6,6 +6,7 @@
  * Globals: none.
  * Maps
  *   edges     per-CPU hash: struct edge -> struct outcome
+ *   slots     per CPU: an edge by a few of its bits, with what it counted since it has the slot: half a hash look-up's time
  *   devices   names of the devices in it (include/kernel_net.h)
  *   lost      row 0: outcomes that found `edges` full
  *
@@ -52,29 +53,75 @@ struct {
 	__type(value, struct outcome);
 } edges SEC(".maps");
 
+#define SLOTS 32
+
+struct slot {
+	struct edge edge;
+	struct outcome since;
+	__u64 claims; /* so that a reader sees that it changed hands */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+static __always_inline int is_same(const struct edge *one, const struct edge *other)
+{
+	const __u64 *left = (void *)one, *right = (void *)other;
+
+	_Static_assert(sizeof(*one) == 32, "compared in four words");
+	return !((left[0] ^ right[0]) | (left[1] ^ right[1]) | (left[2] ^ right[2]) | (left[3] ^ right[3]));
+}
+
+static __always_inline void add(struct outcome *outcome, __u64 events, __u64 sent, __u64 dropped)
+{
+	outcome->events += events;
+	outcome->sent += sent;
+	outcome->dropped += dropped;
+}
+
+/* The edge's row of `edges`, made where it is new; its slot is this edge's from now on. */
+static __always_inline void claim(struct edge *edge, struct slot *slot)
+{
+	struct outcome *row, none = {};
+
+	row = bpf_map_lookup_elem(&edges, &slot->edge);
+	if (row)
+		add(row, slot->since.events, slot->since.sent, slot->since.dropped);
+	slot->claims++;
+	slot->since = none;
+	slot->edge = *edge;
+}
+
 static __always_inline void count(struct edge *edge, __u64 sent, __u64 dropped, const struct net_device *from,
 				  const struct net_device *to)
 {
-	struct outcome *outcome = bpf_map_lookup_elem(&edges, edge);
-	struct outcome first = { .events = 1, .sent = sent, .dropped = dropped };
+	__u32 place = (edge->event ^ edge->from ^ edge->to << 2 ^ edge->map_id << 1) % SLOTS;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &place);
+	struct outcome none = {};
 
-	if (outcome) {
-		outcome->events++;
-		outcome->sent += sent;
-		outcome->dropped += dropped;
+	if (!slot)
+		return;
+	if (is_same(&slot->edge, edge) && slot->claims) {
+		add(&slot->since, 1, sent, dropped);
 		return;
 	}
-	if (bpf_map_update_elem(&edges, edge, &first, BPF_ANY)) {
-		count_lost(0);
-		return;
+	if (!bpf_map_lookup_elem(&edges, edge)) {
+		if (bpf_map_update_elem(&edges, edge, &none, BPF_NOEXIST) && !bpf_map_lookup_elem(&edges, edge)) {
+			count_lost(0);
+			return;
+		}
+		remember(from, edge->from_netns);
+		if (!to && edge->event == REDIRECT_ERR && !edge->map_type) /* a plain bpf_redirect names but an ifindex */
+			to = device_in(BPF_CORE_READ(from, nd_net.net), edge->to);
+		remember(to, edge->to_netns);
 	}
-	remember(from, edge->from_netns);
-	if (!to && edge->event == REDIRECT_ERR && !edge->map_type) /* a plain bpf_redirect names but an ifindex */
-		to = device_in(BPF_CORE_READ(from, nd_net.net), edge->to);
-	remember(to, edge->to_netns);
+	claim(edge, slot);
+	add(&slot->since, 1, sent, dropped);
 }
-
-#define PLAIN_REDIRECT 0x7fffffff /* map_id of bpf_redirect() without a map */
 
 /* xdp_redirect_err: one frame that was not redirected; `target` is what the map's kind makes of it. */
 static __always_inline int redirect_failed(const struct net_device *dev, const struct bpf_prog *prog,

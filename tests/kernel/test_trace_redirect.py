@@ -9,9 +9,13 @@ import pytest
 from live import running, until
 
 from xdpctl.bpf import features
+from xdpctl.bpf.link import link_xdp
+from xdpctl.bpf.object import Object
 from xdpctl.bpf.program import program_by_id
 from xdpctl.errors import NotFoundError
+from xdpctl.libbpf.uapi import XDP_MODE_FLAGS
 from xdpctl.netlink import netns
+from xdpctl.netlink.interfaces import ifindex
 from xdpctl.trace.devices import chosen
 from xdpctl.trace.frames import Port, ethernet
 from xdpctl.trace.redirect import RedirectTrace
@@ -140,6 +144,28 @@ def test_two_tracers_at_once_count_the_same(path):
     ):
         path.send()
         assert path.told(one, FRAMES) == path.told(other, FRAMES) != []
+
+
+MANY = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+unsigned int turn;
+SEC("xdp") int many(struct xdp_md *ctx) { return bpf_redirect(1000000 + turn++ % 90, 0); }
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def test_more_edges_at_once_than_a_cpu_has_slots_are_all_counted(path, compile_c):
+    with netns.enter(path.here), Object.open(compile_c(MANY, "many")) as opened:
+        opened.load()
+        link = link_xdp(opened.programs["many"].fd, ifindex("s0"), XDP_MODE_FLAGS["native"])
+        with link, RedirectTrace() as trace:
+            for _ in range(9):
+                path.send()
+            told = path.told(trace, 9 * FRAMES)
+            assert len(told) == 90
+            assert {one[-1] for one in told} == {9 * FRAMES // 90}
+            assert trace.read().lost == 0
 
 
 def test_what_was_counted_since_an_earlier_report_is_the_difference(path):

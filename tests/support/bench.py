@@ -1,7 +1,8 @@
 """Comparisons in one run: rounds take turns, medians, one ratio; and the page that tells the figures.
 
 ``python tests/support/bench.py`` writes docs/benchmarks.md (and its plot) from build/bench.json, as
-``make bench`` does after a whole run. XDPCTL_BENCH=short takes fewer rounds and smaller worlds.
+``make bench`` does after a whole run; with ``--add`` lines that this run did not measure stay.
+XDPCTL_BENCH=short takes fewer rounds and smaller worlds.
 """
 
 from __future__ import annotations
@@ -45,8 +46,13 @@ class Measured:
 
     def row(self) -> list[str]:
         """Cells under HEAD."""
-        ours, peer = f"{self.ours_seconds * 1000:.1f} ms", f"{self.peer_seconds * 1000:.1f} ms"
+        ours, peer = _time(self.ours_seconds), _time(self.peer_seconds)
         return [self.what, ours, self.peer, peer, f"{self.ratio:.2f}", f"{self.limit:.2f}"]
+
+
+def _time(seconds: float) -> str:
+    """``12.3 ms``; what a single frame takes in ns."""
+    return f"{seconds * 1000:.1f} ms" if abs(seconds) >= 1e-5 else f"{seconds * 1e9:.0f} ns"
 
 
 os.environ.pop(
@@ -161,12 +167,20 @@ def plot(series: dict[str, list[tuple[float, float]]], x_name: str, y_name: str)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def page(told: dict, plots: list[str]) -> str:
-    """docs/benchmarks.md."""
+def page(told: dict, plots: list[str], earlier: str = "") -> str:
+    """docs/benchmarks.md; lines and notes of an earlier page stay where nothing newer was measured."""
     measured = [Measured(**one) for one in told["measured"]]
-    lines = [HEAD, ["---"] * len(HEAD), *(one.row() for one in measured)]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"- **{one.what}**: {one.note}" for one in measured if one.note)
+    whats = {one.what for one in measured}
+    old = [line for line in earlier.splitlines() if line.startswith("| ")][2:]
+    kept = [line for line in old if line.split(" | ")[0].removeprefix("| ") not in whats]
+    notes = [line for line in earlier.splitlines() if line.startswith("- **")]
+    notes = [line for line in notes if line.removeprefix("- **").split("**")[0] not in whats]
+    lines = [HEAD, ["---"] * len(HEAD)]
+    body = "\n".join(
+        [*(f"| {' | '.join(line)} |" for line in lines), *kept]
+        + [f"| {' | '.join(one.row())} |" for one in measured]
+    )
+    notes = "\n".join([*notes, *(f"- **{one.what}**: {one.note}" for one in measured if one.note)])
     pictures = "\n\n".join(f"![{name}]({name})" for name in plots)
     machine = (
         f"Linux {os.uname().release.split('-')[0]}, Python {sys.version.split()[0]}, {os.cpu_count()} CPUs"
@@ -178,8 +192,10 @@ def page(told: dict, plots: list[str]) -> str:
 
 if __name__ == "__main__":
     told = json.loads(FIGURES.read_text())
-    plots = []
+    docs = ROOT / "docs" / "benchmarks.md"
+    earlier = docs.read_text() if "--add" in sys.argv else ""
+    plots = ["benchmarks.svg"] if "benchmarks.svg" in earlier else []
     if told["series"]:
         (ROOT / "docs" / "benchmarks.svg").write_text(plot(told["series"], "veth pairs", "seconds"))
-        plots.append("benchmarks.svg")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(told, plots))
+        plots = ["benchmarks.svg"]
+    docs.write_text(page(told, plots, earlier))

@@ -52,6 +52,10 @@ VERDICTS = ("ABORTED", "DROP", "PASS", "TX", "REDIRECT")
 
 _EDGE = struct.Struct("=HHIIIIIIi")
 _OUTCOME = struct.Struct("=QQQ")
+_SLOT = struct.Struct("=32sQQQQ")
+_SLOTS = 32
+_RETRIES = 5
+"""Readings after which a slot that changes hands all the time is taken as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +173,8 @@ class RedirectTrace:
     """Counts redirects while it is open, in every network namespace.
 
     Args:
-        per_frame: also count every frame that a redirect takes on (`xdp_redirect`), which costs each frame some 25 ns;
-            without, errors and bulks alone are counted.
+        per_frame: also count every frame that a redirect takes on (`xdp_redirect`), a program run for each, about a
+            third of what a bare redirect takes (docs/benchmarks.md); without, errors and bulks alone are counted.
 
     Attributes:
         missing: tracepoints that this kernel lacks, and what they would have told.
@@ -197,16 +201,40 @@ class RedirectTrace:
 
     def read(self) -> RedirectReport:
         """What was counted so far."""
+        counted = self._counted()
         devices = read_devices(self._tracer.map("devices"))
         edges = tuple(
-            self._edge(_EDGE.unpack(key), _sum(value), devices)
-            for key, value in self._tracer.map("edges").items()
+            self._edge(_EDGE.unpack(key), outcome, devices) for key, outcome in counted.items() if outcome[0]
         )
         return RedirectReport(
             time.monotonic(),
             tuple(sorted(edges, key=lambda one: (-one.dropped, -one.sent, one.event))),
             lost(self._tracer) + self._tracer.missed(),
         )
+
+    def _counted(self) -> dict[bytes, tuple[int, int, int]]:
+        """Edge -> events, sent, dropped: what `edges` holds and what the slots of every CPU hold beside it."""
+        slots = self._slots()
+        for _ in range(_RETRIES):
+            found = {key: _sum(value) for key, value in self._tracer.map("edges").items()}
+            again = self._slots()
+            if [one[::4] for one in slots] == [one[::4] for one in again]:  # edge and claims
+                break
+            slots = again
+        for key, events, sent, dropped, claims in slots:
+            if claims and key in found:
+                one = found[key]
+                found[key] = (one[0] + events, one[1] + sent, one[2] + dropped)
+        return found
+
+    def _slots(self) -> list[tuple[bytes, int, int, int, int]]:
+        return [
+            one
+            for number in range(_SLOTS)
+            for one in _SLOT.iter_unpack(
+                self._tracer.map("slots").lookup(number.to_bytes(4, "little")) or b""
+            )
+        ]
 
     def _edge(
         self, key: tuple[int, ...], outcome: tuple[int, int, int], devices: Mapping[tuple[int, int], Device]

@@ -1,0 +1,158 @@
+"""What `trace redirect` costs a frame that is redirected into a veth: untraced, traced by us, by bpftrace.
+
+Live frames (BPF_PROG_TEST_RUN) on one CPU by the kernel's own duration, redirected through a devmap; behind the veth a
+native program drops them, or GRO hands them to the stack. Rounds take turns, medians, and an untraced round
+stands beside each round (the control): the base drifts more than a tracer costs, so only that comparison says anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import statistics
+import struct
+import subprocess
+
+import bpftrace
+import pytest
+from bench import MEASURED, SHORT, Measured, run
+
+from xdpctl.bpf import net
+from xdpctl.bpf.object import Object
+from xdpctl.build.compile import build
+from xdpctl.libbpf import uapi
+from xdpctl.trace.frames import udp4
+from xdpctl.trace.redirect import RedirectTrace
+
+PEER = bpftrace.command()  # asked before the benches' own namespace, which has no way out
+ROUNDS = 5 if SHORT else 7
+RUNS, FRAMES = 4, 100_000 if SHORT else 250_000
+"""Of one tracer in one round: the fastest counts, for a CPU that others share only ever adds time."""
+ALWAYS_ON = 1.05
+"""Most that errors and bulks may make of a redirect's time."""
+
+SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 1); __uint(key_size, 4); __uint(value_size, 4); }
+	out SEC(".maps");
+SEC("xdp") int onto(struct xdp_md *ctx) { return bpf_redirect_map(&out, 0, 0); }
+SEC("xdp") int drop(struct xdp_md *ctx) { return XDP_DROP; }
+char _license[] SEC("license") = "GPL";
+"""
+BULKS = """
+tracepoint:xdp:xdp_redirect_err {
+  @err[args->prog_id, args->ifindex, args->to_ifindex, args->map_id, args->err] = count();
+}
+tracepoint:xdp:xdp_devmap_xmit {
+  @sent[args->from_ifindex, args->to_ifindex, args->err] = sum(args->sent);
+  @drops[args->from_ifindex, args->to_ifindex, args->err] = sum(args->drops);
+}
+tracepoint:xdp:xdp_bulk_tx {
+  @tx[args->ifindex, args->err] = sum(args->sent);
+  @txdrops[args->ifindex, args->err] = sum(args->drops);
+}
+tracepoint:xdp:xdp_exception { @exception[args->prog_id, args->act, args->ifindex] = count(); }
+"""
+EVERY_FRAME = """
+tracepoint:xdp:xdp_redirect { @redirect[args->prog_id, args->ifindex, args->map_id, args->map_index] = count(); }
+"""
+
+
+@pytest.fixture(params=["dropped by a program behind the veth", "handed to the stack behind the veth"])
+def path(request, tmp_path):
+    """(what becomes of the frames, the redirecting program, ifindex they come from); this process on one CPU."""
+    source = tmp_path / "cost.bpf.c"
+    source.write_text(SOURCE)
+    (built,) = build([source], tmp_path)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        for a, b in (("ca", "cb"), ("cc", "cd")):
+            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
+            for name in (a, b):
+                run("ip", "link", "set", name, "up")
+        with Object.open(built.object) as opened:
+            opened.load()
+            opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
+            if request.param.startswith("dropped"):
+                peer = socket.if_nametoindex("cd")
+                net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
+            else:
+                run("ethtool", "-K", "cd", "gro", "on")
+            yield request.param, opened.programs["onto"], socket.if_nametoindex("ca")
+    finally:
+        for name in ("ca", "cc"):
+            subprocess.run(["ip", "link", "del", name], check=False)
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def always_on():
+    with RedirectTrace():
+        yield
+
+
+@contextlib.contextmanager
+def per_frame():
+    with RedirectTrace(per_frame=True):
+        yield
+
+
+def nanoseconds(program, ifindex: int) -> float:
+    """A frame's time, as the kernel measured it."""
+    frame = udp4(bytes(64))
+    return float(
+        min(
+            program.test_run(frame, repeat=FRAMES, ifindex=ifindex, live_frames=True).duration_ns
+            for _ in range(RUNS)
+        )
+    )
+
+
+def rounds(path, tracers: dict) -> dict[str, list[float]]:
+    """ns a frame by tracer, a round each in turns, the order turned."""
+    _, program, ifindex = path
+    took: dict[str, list[float]] = {one: [] for one in tracers}
+    for number in range(ROUNDS):
+        order = list(tracers)
+        order = order[number % len(order) :] + order[: number % len(order)]
+        for one in order:
+            with tracers[one]():
+                took[one].append(nanoseconds(program, ifindex))
+    return took
+
+
+def test_a_redirect_knows_its_tracers_cost(path):
+    none = contextlib.nullcontext
+    tracers = {"untraced": none, "always on": always_on, "control": none, "per frame": per_frame}
+    if PEER is not None:
+        tracers["bpftrace"] = lambda: bpftrace.running(PEER, BULKS + EVERY_FRAME)
+    took = rounds(path, tracers)
+    median = {one: statistics.median(values) for one, values in took.items()}
+    base = statistics.mean((median["untraced"], median["control"]))
+    added = {one: median[one] - base for one in took if one not in ("untraced", "control")}
+    note = (
+        f"{median['untraced']:.0f} ns a frame untraced ({median['control']:.0f} in the control); adds: "
+        + ", ".join(f"{name} {ns:.1f} ns" for name, ns in added.items())
+    )
+    print(path[0], note, {one: [round(each) for each in values] for one, values in took.items()})
+    ratio = median["always on"] / base
+    MEASURED.append(
+        Measured(
+            f"frame redirected into a veth, {path[0]}; `trace redirect`", "untraced",
+            median["always on"] / 1e9, base / 1e9, ratio, ALWAYS_ON, ROUNDS, note,
+        )
+    )  # fmt: skip
+    assert ratio <= ALWAYS_ON, note
+    if PEER is None:
+        pytest.skip("bpftrace, the peer of --per-frame, is neither installed nor to be fetched")
+    share = added["per frame"] / added["bpftrace"]
+    MEASURED.append(
+        Measured(
+            f"added to that frame by `trace redirect --per-frame`, {path[0]}", "bpftrace, same counts",
+            added["per frame"] / 1e9, added["bpftrace"] / 1e9, share, 1 / 3, ROUNDS,
+        )
+    )  # fmt: skip
+    assert share <= 1 / 3, note
