@@ -107,22 +107,31 @@ def test_it_says_what_it_does_and_shows_each_setting_before_and_after(pair, xdpc
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("mtu=60", "mtu=60: at least 68"),
-        ("mtu=70000", "mtu=70000: at most 65535"),
-        ("rx-ring=1024", "veth has no rings that can be set"),
-        ("lro=on gro=on", "lro=on: it is off [fixed], its driver does not let it change"),
-        ("gro=maybe", "gro=maybe: not on or off"),
-        ("grow=on", "did you mean"),
-        ("mtu=1400 mtu=1300", "mtu: given twice"),
-        ("napi.threaded=on napi.gro-flush-timeout=fast", "not a time: 20000 (ns), 20us, 2ms"),
+        (
+            "mtu=60 rx-ring=1024 lro=on gro=on",
+            [
+                "mtu=60: at least 68",
+                "veth has no rings that can be set",
+                "lro=on: it is off [fixed], its driver does not let it change",
+            ],
+        ),
+        (
+            "gro=maybe grow=on mtu=1400 mtu=1300 napi.gro-flush-timeout=fast",
+            [
+                "gro=maybe: not on or off",
+                "did you mean",
+                "mtu: given twice",
+                "not a time: 20000 (ns), 20us, 2ms",
+            ],
+        ),
     ],
 )
-def test_what_a_device_cannot_take_is_told_and_nothing_is_touched(pair, xdpctl, words, said):
+def test_what_a_device_cannot_take_is_told_all_at_once_and_nothing_is_touched(pair, xdpctl, words, said):
     where, name = pair
     before = observed(where, name)
     done = xdpctl("driver", "set", "--netns", where, name, *words.split())
     assert done.returncode == 2
-    assert said in done.stderr
+    assert [one for one in said if one not in done.stderr] == []
     assert done.stdout == ""
     assert observed(where, name) == before
 
@@ -178,7 +187,6 @@ exec setpriv --bounding-set {bounds} --inh-caps -net_admin -- {xdpctl} driver se
     ("bounds", "words", "said"),
     [
         ("-net_admin", "gro=on", "CAP_NET_ADMIN"),
-        ("-net_admin", "mtu=1400", "CAP_NET_ADMIN"),
         ("-sys_admin", "napi.gro-flush-timeout=20us", "read-only"),
     ],
 )
