@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.cli.preflight import Checks, explain_refusal, judged
 from xdpctl.errors import AttachError, ConfigError
 from xdpctl.obj import shipped
@@ -26,11 +26,7 @@ LARGE = 100_000
 def attach(
     words: Annotated[
         list[str],
-        typer.Argument(
-            metavar="IFACE... OBJ",
-            help="Interfaces (names or globs), and last the object file.",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Interfaces (names or globs), and last the object file.", "IFACE... OBJ"),
     ],
     mode: Annotated[
         Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
@@ -48,15 +44,7 @@ def attach(
             autocompletion=complete.one_of("xdp", "ingress", "egress"),
         ),
     ] = None,
-    netns: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Network namespace of the interfaces.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
+    netns: Annotated[Optional[str], options.netns("Network namespace of the interfaces.")] = None,  # noqa: UP045
     program: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -132,7 +120,7 @@ def attach(
         bool, typer.Option("--fix", help="Run the fixes of what stands against it first.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: don't ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Attach a program: XDP natively by a pinned link, TC by tcx. All interfaces, or none.
 

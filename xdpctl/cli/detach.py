@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 
 app = typer.Typer()
 
@@ -15,9 +15,7 @@ app = typer.Typer()
 def detach(
     interfaces: Annotated[
         list[str],
-        typer.Argument(
-            metavar="IFACE...", help="Interfaces (names or globs).", autocompletion=complete.interface
-        ),
+        options.interfaces("Interfaces (names or globs).", "IFACE..."),
     ],
     hook: Annotated[
         Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
@@ -44,16 +42,8 @@ def detach(
     keep_maps: Annotated[
         bool, typer.Option("--keep-maps", help="Leave maps pinned that the object had pinned by name.")
     ] = False,
-    netns: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Network namespace of the interfaces.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    netns: Annotated[Optional[str], options.netns("Network namespace of the interfaces.")] = None,  # noqa: UP045
+    as_json: options.AsJson = False,
 ) -> None:
     """Detach what xdpctl attached; nothing of the asked mode or hook is an error that says what is there.
 

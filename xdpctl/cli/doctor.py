@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.errors import EXIT_FINDINGS, ConfigError
 from xdpctl.obj.shipped import resolve
 
@@ -25,21 +25,9 @@ app = typer.Typer()
 def doctor(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Argument(
-            metavar="[IFACE...]",
-            help="Interfaces (names or globs); without any, the whole host.",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Interfaces (names or globs); without any, the whole host."),
     ] = None,
-    netns: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Network namespace of the interfaces.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
+    netns: Annotated[Optional[str], options.netns("Network namespace of the interfaces.")] = None,  # noqa: UP045
     all_netns: Annotated[
         bool, typer.Option("--all-netns", help="Look for the interfaces in every namespace that can be seen.")
     ] = False,
@@ -83,7 +71,7 @@ def doctor(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Judge this snapshot (xdpctl snapshot) instead of the machine."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what would fail, before the first packet: evidence, consequence on this kernel, and the fix.
 

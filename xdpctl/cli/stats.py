@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import options
 from xdpctl.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,21 +23,9 @@ app = typer.Typer()
 def stats(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Argument(
-            metavar="[IFACE...]",
-            help="Interfaces (names or globs); all by default.",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Interfaces (names or globs); all by default."),
     ] = None,
-    netns: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Look in this network namespace.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
+    netns: Annotated[Optional[str], options.netns("Look in this network namespace.")] = None,  # noqa: UP045
     ethtool: Annotated[
         bool, typer.Option("--ethtool", help="The driver's own counters too (ethtool -S).")
     ] = False,

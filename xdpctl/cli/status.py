@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import options
 
 if TYPE_CHECKING:
     from xdpctl.attach.model import Attachment
@@ -18,25 +18,13 @@ app = typer.Typer()
 def status(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Argument(
-            metavar="[IFACE...]",
-            help="Interfaces (names or globs); all by default.",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Interfaces (names or globs); all by default."),
     ] = None,
-    netns: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Look in this network namespace.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
-    ] = None,
+    netns: Annotated[Optional[str], options.netns("Look in this network namespace.")] = None,  # noqa: UP045
     all_netns: Annotated[
         bool, typer.Option("--all-netns", help="Look in every network namespace, containers' too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what is attached: hook, the mode really in force, program, link, owner, since when, runs.
 

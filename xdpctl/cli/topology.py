@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 
 if TYPE_CHECKING:
     from xdpctl.doctor.topology import Promise, Topology
@@ -33,12 +33,7 @@ def topology(
     ] = None,
     netns: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Only this network namespace, and what it is connected with.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
+        options.netns("Only this network namespace, and what it is connected with."),
     ] = None,
     svg: Annotated[
         Optional[Path],  # noqa: UP045
@@ -51,7 +46,7 @@ def topology(
             "--from", metavar="FILE", help="Show this snapshot (xdpctl snapshot), not this machine."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show where frames go: namespaces, interfaces, pairs, masters, programs by hook and mode, redirects.
 
