@@ -11,6 +11,7 @@ from kernels import CHANNELS_OF_VETH
 from live import running
 
 from xdpctl.deploy import device, device_execute
+from xdpctl.deploy.all_or_none import apply_all
 from xdpctl.deploy.change import Context
 from xdpctl.errors import NetlinkError, NotFoundError
 from xdpctl.host.collect import collect
@@ -39,7 +40,7 @@ def changes(where, name, **settings):
 def test_settings_are_those_that_ethtool_and_ip_see_and_a_second_time_changes_nothing(world, pair):
     where, name = pair
     wanted = {"mtu": 1400, "features": {"gro": True, "tso": False}}
-    device.apply_all(changes(where, name, **wanted))
+    apply_all(changes(where, name, **wanted))
     told = world.run("ethtool", "-k", name, netns=where).stdout
     assert "generic-receive-offload: on" in told
     assert "tcp-segmentation-offload: off" in told
@@ -58,7 +59,7 @@ def test_a_refused_step_takes_back_those_before_it(pair, monkeypatch):
     kinds = device_execute.KINDS
     monkeypatch.setitem(kinds, "device.features", kinds["device.features"]._replace(send=refuse))
     with pytest.raises(NetlinkError, match="put back: mtu of dv0") as caught:
-        device.apply_all(planned)
+        apply_all(planned)
     assert caught.value.extack == "no"
     after = observed(where, name)
     assert (after.mtu, after.features) == (before.mtu, before.features)
@@ -74,7 +75,7 @@ def test_a_device_that_vanishes_half_way_is_told_so(pair):
                 links.delete(name)
 
     with pytest.raises(NotFoundError, match="no such interface: dv0"):
-        device.apply_all(planned, vanish, Context())
+        apply_all(planned, vanish, Context())
 
 
 def test_it_says_what_it_does_and_shows_each_setting_before_and_after(pair, xdpctl, world):

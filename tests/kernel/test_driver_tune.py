@@ -9,7 +9,8 @@ import pytest
 from kernels import CHANNELS_OF_VETH, FRAGS, GRO_STARTS_NAPI
 from live import running, until
 
-from xdpctl.deploy import device, device_execute
+from xdpctl.deploy import device_execute
+from xdpctl.deploy.all_or_none import apply_all
 from xdpctl.deploy.tune import Use, tune
 from xdpctl.errors import NetlinkError
 from xdpctl.host.collect import collect
@@ -153,5 +154,5 @@ def test_a_tuning_that_is_refused_half_way_is_taken_back_as_a_whole(world, monke
 
     monkeypatch.setitem(device_execute.KINDS, refused, device_execute.KINDS[refused]._replace(send=refuse))
     with pytest.raises(NetlinkError, match="^no; put back: mtu of tb" if GRO_STARTS_NAPI else "^no$"):
-        device.apply_all(planned)
+        apply_all(planned)
     assert "mtu 9000" in world.ip("link show tb", space)

@@ -92,8 +92,9 @@ def _make(
 ) -> tuple[list[str], list[Settled]]:
     """Say what will be done and what that costs, do it if `wanted`, show each setting before and after."""
     from xdpctl.cli.output import note, print_line, print_table
+    from xdpctl.deploy.all_or_none import apply_all
     from xdpctl.deploy.change import Context
-    from xdpctl.deploy.device import apply_all, shown
+    from xdpctl.deploy.device import shown
     from xdpctl.deploy.device_settled import planned, settled
 
     notes: list[str] = []

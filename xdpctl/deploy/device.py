@@ -1,4 +1,4 @@
-"""A device's settings as they should be, and the ordered changes that lead there (pure, but for `apply_all`).
+"""A device's settings as they should be, and the ordered changes that lead there. Pure.
 
 Mirrors what ethtool -G, -L, -K, -C, -A, --set-priv-flags, ip link set mtu/up and netdev napi-set change.
 """
@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from xdpctl.attach.transaction import held_signals
-from xdpctl.deploy.change import Change, Context, Disturbs, Json, execute
+from xdpctl.deploy.change import Change, Disturbs, Json
 from xdpctl.deploy.device_limits import MisfitError, misfits, napi_setting
 from xdpctl.deploy.device_names import THREADED, kernel_feature_names
 from xdpctl.deploy.device_rings import rounded
-from xdpctl.errors import NotFoundError, XdpctlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from xdpctl.host.model import Link
 
@@ -247,64 +245,3 @@ def _feature_changes(link: Link, wanted: Mapping[str, bool]) -> dict[bool, tuple
             before, after = changes[not on and name in RECEIVE_OFFLOADS]
             before[name], after[name] = now.wanted, on
     return changes
-
-
-def apply_all(
-    changes: Sequence[Change],
-    progress: Callable[[Change], None] = lambda _change: None,
-    context: Context | None = None,
-) -> None:
-    """Execute changes in order; when one is refused, take back those before it, last first, and raise.
-
-    Args:
-        changes: from `settings_changes`, or any others.
-        progress: hears each change before it is made, and each inverse before it is.
-        context: what executions share.
-
-    Raises:
-        XdpctlError: the refusal, its message telling what was put back and what could not be.
-    """
-    shared = context if context is not None else Context()
-    done: list[Change] = []
-    with held_signals() as signals:
-        try:
-            for change in changes:
-                signals.check()
-                progress(change)
-                done.append(
-                    change
-                )  # a refused one may have got half-way; its inverse does nothing where it did not
-                execute(change, shared)
-            signals.check()
-        except BaseException as error:
-            problems, undone = _take_back(done, progress, shared)
-            if isinstance(error, XdpctlError):
-                if undone:
-                    error.message += f"; put back: {', '.join(undone)}"
-                if problems:
-                    error.message += f"; NOT put back: {'; '.join(problems)}"
-            elif problems:
-                raise XdpctlError(f"interrupted, and NOT put back: {'; '.join(problems)}") from error
-            raise
-
-
-def _take_back(
-    done: Sequence[Change], progress: Callable[[Change], None], context: Context
-) -> tuple[list[str], list[str]]:
-    """(what could not be put back, what was), in words; of a device that is gone nothing is left to put back."""
-    problems: list[str] = []
-    undone: list[str] = []
-    for place, change in enumerate(reversed(done)):
-        inverse = change.inverse()
-        if place:
-            progress(inverse)
-        try:
-            execute(inverse, context)
-        except NotFoundError:
-            continue
-        except XdpctlError as error:
-            problems.append(error.message)
-        else:
-            if place:  # the refused one itself changed nothing, in general
-                undone.append(change.spelled)
-    return problems, undone

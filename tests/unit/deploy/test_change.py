@@ -9,8 +9,8 @@ import types
 import pytest
 
 from xdpctl.deploy import change as change_module
+from xdpctl.deploy.all_or_none import apply_all
 from xdpctl.deploy.change import Change, Context, Kind, execute
-from xdpctl.deploy.device import apply_all
 from xdpctl.errors import ConfigError, NetlinkError, NotFoundError
 
 
