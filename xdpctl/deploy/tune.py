@@ -125,7 +125,8 @@ def tune(snapshot: Snapshot, ref: LinkRef, use: Use) -> Tuning:
         finding = next((one for one in _findings(state.snapshot, ref, use) if state.take(one)), None)
         if finding is None:
             break
-    state.own(ref, use)
+    if not any(one.status is Status.FAIL for one in _findings(state.snapshot, ref, use)):
+        state.own(ref, use)
     left = [_left(one) for one in _findings(state.snapshot, ref, use)]
     link = state.snapshot.link(ref)
     notes = [] if link is None else [*_notes(link, use)]
@@ -181,7 +182,7 @@ class _Tried:
         return True
 
     def own(self, ref: LinkRef, use: Use) -> None:
-        """What no rule of doctor asks for: it works without."""
+        """What no rule of doctor asks for: it works without, but not as well."""
         link = self.snapshot.link(ref)
         if link is None:
             return

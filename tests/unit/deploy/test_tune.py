@@ -212,6 +212,12 @@ def test_af_xdp_gets_deferred_interrupts_and_the_queues_that_have_sockets():
     assert tuned(again, "af-xdp", queues=1).changes == ()
 
 
+def test_a_device_that_cannot_be_made_fit_is_not_made_faster():
+    plan = tuned(link(driver="ixgbe", sriov_vfs=2), "af-xdp", queues=1)
+    assert plan.fails
+    assert plan.changes == ()
+
+
 def test_af_xdp_tells_of_copies_and_of_queues_that_nobody_listens_to():
     plan = tuned(link(driver="igb"), "af-xdp")
     assert not plan.fails
