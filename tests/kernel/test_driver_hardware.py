@@ -150,7 +150,7 @@ def test_what_the_device_has_not_got_is_refused_before_anything_is_sent(card, xd
     before = card.state()
     asked = ("driver", "set", "--netns", card.space, card.name, "mtu=1400")
     most = before[2].rx_max
-    wrong = {f"rx-ring={2 * most}": f"at most {most}", "channels.combined=4096": "channels.combined=4096: "}
+    wrong = {f"rx-ring={2 * most}": f"at most {most}", "channels.combined=4096": "channels.combined"}
     if card.kind == "virtio-mq":
         wrong["rx-ring=200"] = "a power of two, as 128 or 256"
     for word, said in wrong.items():

@@ -114,7 +114,9 @@ def test_frags_keep_a_jumbo_mtu(world, xdpctl):
     space = world.namespace()
     world.veth("ta", "tb", netns_a=space, netns_b=space, mtu=9000)
     done = xdpctl("driver", "tune", "ta", "--for", "xdp-native", "--frags", "--netns", space, "--json")
-    assert [one["settings"] for one in done.json()["advice"]] == ([] if FRAGS else [["mtu=3506"]])
+    told = done.json()
+    assert told["advice"] == []
+    assert any(one["fails"] for one in told["left"]) is not FRAGS, "before 5.18 there are no such programs"
 
 
 def test_sockets_on_one_queue_make_it_receive_on_one(world, xdpctl):
