@@ -96,6 +96,7 @@ NOISE = (
     (re.compile(r"\b0{4,8}[0-9a-f]{8}\b"), "N"),
     (re.compile(r"\b(pfifo_fast) [0-9a-f]+:"), r"\1 N:"),
     (re.compile(r"(?m)^( *)\d{5,}: "), r"\1N: "),
+    (re.compile(r"(?<=top  )\d\d:\d\d:\d\d"), "12:00:00"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)?"), "TIME"),
     (re.compile(r"(\b\d+\.\d+\.\d+)[-+][\w.+~-]+"), r"\1"),
 )
@@ -191,7 +192,64 @@ FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="htt
 """
 """rich's own without its web font and its clipping."""
 
-SCREENS: dict[str, Callable[[str], str]] = {}
+TRAFFIC = """
+import sys, time
+from xdpctl.netlink import netns
+from xdpctl.trace import frames
+with netns.enter("outside"):
+    wires = [frames.Port(f"wire{number}") for number in range(3)]
+clean = [frames.udp4(bytes(60), addresses=(f"10.0.0.{one}", "10.0.1.1")) for one in range(8)]
+listed = frames.udp4(bytes(60), addresses=("192.0.2.9", "10.0.1.1"))
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for number in range(40):
+        wires[0].send(listed if number % 4 == 0 else clean[number % 8])
+        wires[1].send(clean[number % 8])
+        if number % 5 == 0:
+            wires[2].send(clean[0])
+    time.sleep(0.004)
+"""
+"""Frames into eth0 (one in four from a listed prefix), veth_in0, and fewer into eth1."""
+
+SCREEN = """
+import sys, time
+from rich.console import Console
+from xdpctl.cli.top import Looks
+from xdpctl.cli.top_screen import View
+from xdpctl.trace.sampler import Sampler
+width, height = map(int, sys.argv[1:])
+with Sampler(all_netns=True, run_times="always") as sampler:
+    looks, view = Looks(sampler, 1.0), View("packets")
+    for _ in range(2):
+        found = looks.next(lambda seconds: time.sleep(seconds) or True)
+    console = Console(force_terminal=True, color_system="standard", width=width, height=height)
+    console.print(view.frame(found, width, height))
+"""
+"""What `xdpctl top` draws, once."""
+SCREEN_SIZE = 124, 34
+
+
+def top(name: str) -> str:
+    """The SVG of `xdpctl top` while frames come in, some of which are lost."""
+    import time
+
+    width, height = SCREEN_SIZE
+    with sandbox() as box:
+        said(
+            box,
+            f"set -e\n{HOST}\nadd eth1 wire2 outside\n" + APPLY.format("veth-redirect blocklist tc-chain"),
+        )
+        said(box, "xdpctl attach --force --set target_ifindex=veth_db eth1 builtin:redirect")
+        with box.start(f"python - 30 <<'END'\n{TRAFFIC}END") as traffic:
+            time.sleep(0.5)
+            printed = said(box, f"python - {width} {height} <<'END'\n{SCREEN}END")
+            traffic.terminate()
+    # ids of programs are dim numbers of a column of their own
+    printed = re.sub(r"(\x1b\[2m *)(\d{3,})", lambda one: one[1] + "N".rjust(len(one[2])), printed)
+    return terminal(name, "xdpctl top --all-netns", quiet(printed.rstrip("\n")), width)
+
+
+SCREENS: dict[str, Callable[[str], str]] = {"top": top}
 
 
 def make(name: str) -> int:

@@ -47,12 +47,25 @@ class Sandbox:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
-            env={
-                **os.environ,
-                "PATH": f"{ROOT}/.venv/bin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
-                "LC_ALL": "C.UTF-8",
-            },
+            env=_environment(),
         )
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start one line of shell and leave it running; it ends with the sandbox at the latest."""
+        return subprocess.Popen(
+            [*self.join, "bash", "-c", f"exec {command}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=_environment(),
+        )
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{ROOT}/.venv/bin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 @contextlib.contextmanager
