@@ -49,7 +49,7 @@ def test_every_packet_is_timed_once_and_the_live_qdisc_is_told(here, qdisc, lock
 
 def test_a_packet_that_waits_is_told_and_then_timed(here):
     """tbf lets the first frames pass at once and holds the next for as long as its rate says."""
-    name = here("tbf rate 80kbit burst 1600 latency 10s")
+    name = here("tbf rate 12kbit burst 1600 latency 10s")
     frame = ethernet(b"x", destination="02:00:00:00:00:99", length=1000)
     with netns.enter(name), QdiscTrace(chosen(["va"])) as trace, Port("va") as port:
         for _ in range(3):
@@ -62,7 +62,7 @@ def test_a_packet_that_waits_is_told_and_then_timed(here):
             time.sleep(0.02)
         (residence,) = trace.read().residences
         assert residence.all.packets == 3
-        # 400 bytes lack for the second and 1,400 for the third, at 10 bytes a millisecond
+        # 400 bytes lack for the second and 1,400 for the third, at 1.5 bytes a millisecond
         assert residence.all.above(20_000_000) in (2, 1)
         assert residence.by_softirq in (2, 1)
 

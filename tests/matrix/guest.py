@@ -75,7 +75,7 @@ class Guest:
     seconds: float
     """Deadline for the whole life of the guest."""
     nics: Sequence[Nic] = NICS
-    memory: str = "2G"
+    memory: str = "4G"
     environment: dict[str, str] = field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import zygote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,14 @@ def pytest_runtestloop(session):
     return True
 
 
+LONG = ("test_lab", "test_deploy", "test_configs", "test_migrate", "test_map")
+"""Files of few tests that take long each; started last, one of them would end alone."""
+
+
+def _order(items: Sequence[pytest.Item]) -> tuple[bool, int]:
+    return not items[0].path.name.startswith(LONG), -len(items)
+
+
 class _Child(NamedTuple):
     pid: int
     wire: Connection
@@ -43,7 +52,7 @@ class _Child(NamedTuple):
 
 
 class _Parent:
-    """Hands out files, the largest first, and reports what comes back as if it had run it."""
+    """Hands out files, the longest first, and reports what comes back as if it had run it."""
 
     def __init__(self, session) -> None:
         self._session = session
@@ -51,7 +60,7 @@ class _Parent:
         files: dict[str, list[pytest.Item]] = {}
         for item in session.items:
             files.setdefault(item.nodeid.split("::", 1)[0], []).append(item)
-        self._files: Sequence[list[pytest.Item]] = sorted(files.values(), key=len, reverse=True)
+        self._files: Sequence[list[pytest.Item]] = sorted(files.values(), key=_order)
         self._waiting = deque(range(len(self._files)))
         self._given: dict[int, list[str]] = {}
         """By child: tests that it was given and has not ended, in order."""
@@ -59,6 +68,17 @@ class _Parent:
         self._base = session.config._tmp_path_factory.getbasetemp()
 
     def run(self, count: int) -> None:
+        """Run all tests in `count` children."""
+        where = self._base / "zygote"
+        warm = zygote.start(where)
+        os.environ[zygote.WHERE] = str(where)
+        try:
+            self._run(count)
+        finally:
+            warm.kill()
+            warm.wait()
+
+    def _run(self, count: int) -> None:
         children = {one.wire: one for one in (self._fork() for _ in range(count))}
         while children:
             for wire in wait(list(children)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from pathlib import Path
@@ -27,5 +28,16 @@ CHANNELS_OF_VETH = RELEASE >= (5, 15)
 SYSCALL_PROGRAMS = RELEASE >= (5, 14)
 CONFIG = Path("/proc/config.gz").exists() or Path(f"/boot/config-{os.uname().release}").exists()
 """The kernel's configuration can be read; Debian's newest kernels come without."""
+
+
+def configuration() -> bytes | None:
+    """The running kernel's configuration; None where it can't be read."""
+    packed = Path("/proc/config.gz")
+    if packed.exists():
+        return gzip.decompress(packed.read_bytes())
+    plain = Path(f"/boot/config-{os.uname().release}")
+    return plain.read_bytes() if plain.exists() else None
+
+
 FRAGS = features.probe("frags")
 """XDP programs for frames of several buffers (Linux 5.18)."""

@@ -23,20 +23,44 @@ THIRD = ("typer", "rich.console", "rich.table", "pydantic")
 """Libraries whose import takes long; numpy's is left to the command that uses it, for its threads."""
 
 
+WHERE = "XDPCTL_ZYGOTE"
+"""Environment: socket of a warm process for all workers, for an emulated CPU takes a minute to import everything."""
+PATIENCE = 300.0
+"""Seconds until a warm process must have imported everything."""
+
+
+def start(socket_path: Path) -> subprocess.Popen[bytes]:
+    """Start a warm process that takes any number of workers; the caller kills it at the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(socket_path))
+        listening.listen(16)
+        return _process(listening, "all")
+
+
+def _process(wire: socket.socket, whom: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, __file__, str(wire.fileno()), whom],
+        pass_fds=[wire.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+
+
 class Zygote:
-    """The warm process; it shares the namespaces and mounts of whoever makes it."""
+    """A warm process: one of its own, or a part of the one that XDPCTL_ZYGOTE names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._wire = ours
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )  # fmt: skip
         self._count = 0
+        self._process = None
+        if WHERE in os.environ:
+            self._wire = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._wire.connect(os.environ[WHERE])
+        else:
+            self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = _process(theirs, "one")
+        self._wire.settimeout(PATIENCE)
+        assert self._answer() == 0
 
     def run(
         self, argv: list[str], *, cwd: Path, env: dict[str, str], netns: str | None, timeout: float
@@ -45,9 +69,11 @@ class Zygote:
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         # where the caller is now, as a child of its own would be
-        here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
-        space = here if netns is None else f"/run/netns/{netns}"
-        asked = {"argv": argv, "cwd": str(cwd), "env": env, "netns": space, "out": str(out), "err": str(err)}
+        here = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns"
+        asked = {
+            "argv": argv, "cwd": str(cwd), "env": env, "out": str(out), "err": str(err), "mounts": f"{here}/mnt",
+            "netns": f"{here}/net" if netns is None else f"/run/netns/{netns}",
+        }  # fmt: skip
         self._wire.settimeout(timeout)
         self._wire.send(json.dumps(asked).encode())
         pid = self._answer()
@@ -74,6 +100,8 @@ class Zygote:
     def close(self) -> None:
         """End the warm process."""
         self._wire.close()
+        if self._process is None:
+            return
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -81,7 +109,7 @@ class Zygote:
             self._process.wait(10)
 
 
-def _serve(wire: socket.socket) -> None:
+def _serve(wire: socket.socket, whom: str) -> None:
     for name in THIRD:
         __import__(name)
     import xdpctl
@@ -89,6 +117,22 @@ def _serve(wire: socket.socket) -> None:
     for module in pkgutil.walk_packages(xdpctl.__path__, "xdpctl."):
         if not module.name.endswith("__main__"):
             __import__(module.name)
+    if whom == "one":
+        _serve_one(wire)
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that ended need no farewell
+    while True:
+        worker, _ = wire.accept()
+        if os.fork() == 0:
+            wire.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _serve_one(worker)
+            os._exit(0)
+        worker.close()
+
+
+def _serve_one(wire: socket.socket) -> None:
+    wire.send(b"0")
     while asked := wire.recv(1 << 20):
         pid = os.fork()
         if pid == 0:
@@ -104,6 +148,7 @@ def _command(asked: dict) -> None:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _enter(asked["mounts"], 0x00020000)
         for number, name in ((1, "out"), (2, "err")):
             opened = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(opened, number)
@@ -113,7 +158,7 @@ def _command(asked: dict) -> None:
         os.environ.clear()
         os.environ.update(asked["env"])
         os.chdir(asked["cwd"])
-        _enter(asked["netns"])
+        _enter(asked["netns"], 0x40000000)
         from xdpctl.cli.main import main
 
         sys.argv = ["xdpctl", *asked["argv"]]
@@ -129,16 +174,16 @@ def _command(asked: dict) -> None:
         os._exit(code & 0xFF)
 
 
-def _enter(netns: str) -> None:
-    """Join a network namespace by its file; libc is asked here, so that nothing of xdpctl is warmer than imported."""
+def _enter(namespace: str, kind: int) -> None:
+    """Join a namespace by its file; libc is asked here, so that nothing of xdpctl is warmer than imported."""
     import ctypes
 
-    handle = os.open(netns, os.O_RDONLY)
+    handle = os.open(namespace, os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(handle, 0x40000000):
+    if libc.setns(handle, kind):
         raise OSError(ctypes.get_errno(), "setns")
     os.close(handle)
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
