@@ -102,18 +102,21 @@ def _attaching(
         for one in wish.hooked:
             change = coming.get((label, ref.ifindex, one.wish.hook))
             if change is not None and link is not None:
-                intents += _intents(one, link, objects, change)
+                intents += _intents(one, link, objects, change, snapshot)
     return intents
 
 
-def _intents(one: Hooked, link: Link, objects: Mapping[str, ObjFile], change: Change) -> list[Intent]:
+def _intents(
+    one: Hooked, link: Link, objects: Mapping[str, ObjFile], change: Change, snapshot: Snapshot
+) -> list[Intent]:
     obj = objects[one.wish.program]
     program = obj.program(one.function)
     update = change.kind.endswith(".update")
     if program is None:
         return []
     if one.wish.hook != "xdp":
-        via = one.wish.via or ("netkit" if link.kind == "netkit" else "tcx")
+        newest = "clsact" if snapshot.kernel.features.get("tcx") is False else "tcx"
+        via = one.wish.via or ("netkit" if link.kind == "netkit" else newest)
         return [AttachTc(link.ref, one.wish.hook, one.function, via, update)]
     from xdpctl.doctor.intents_from import Wish, from_wish
 
