@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -51,6 +51,7 @@ def show(
 
     xdpctl driver show 'veth*' --json
     """
+    from xdpctl.cli.driver_sheet import lines
     from xdpctl.cli.output import print_json, print_line
     from xdpctl.doctor.sheet import sheet
     from xdpctl.host.collect import collect
@@ -69,38 +70,5 @@ def show(
     for place, one in enumerate(sheets):
         if place:
             print_line("")
-        for line in _sheet_lines(one):
+        for line in lines(one):
             print_line(line)
-
-
-def _sheet_lines(told: dict[str, Any]) -> list[str]:
-    """Label and value; what is absent is left out."""
-    lines = [f"{told['interface']}  ({told['driver'] or 'no driver'}, {'up' if told['up'] else 'down'})"]
-    for key, value in told.items():
-        if key in ("interface", "driver", "up", "netns") or value in (None, [], {}):
-            continue
-        for part, text in _parts(key, value):
-            lines.append(f"  {part.replace('_', ' '):<18}{text}")
-    return lines
-
-
-def _parts(key: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [(key, _inline(one)) for one in value]
-    if key == "headroom":
-        limit, rest = value["mtu"], {name: one for name, one in value.items() if name != "mtu"}
-        spelled = [("queues and CPUs", _inline(rest))]
-        if limit is not None:
-            spelled.insert(0, ("MTU with XDP", _inline(limit)))
-        return spelled
-    return [(key, _inline(value))]
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_inline(one)}" for name, one in value.items() if one not in (None, (), []))
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)

@@ -10,6 +10,7 @@ from xdpctl.doctor.rules.attach_veth import max_peer_mtu
 from xdpctl.doctor.rules.case import driver_of, hard_header_len
 from xdpctl.doctor.rules.driver_limits import MTU_LIMITS
 from xdpctl.doctor.rules.geometry import geometry
+from xdpctl.doctor.rules.page_pool import pool_size
 from xdpctl.netlink.netdev import XDP_FEATURES
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def sheet(snapshot: Snapshot, link: Link) -> dict[str, Any]:
         "coalesce": None if link.coalesce is None else dict(link.coalesce),
         "pause": None if link.pause is None else asdict(link.pause),
         "private_flags": None if link.private_flags is None else dict(link.private_flags),
+        "pool_size": pool_size(link, snapshot.kernel.page_size),
         "page_pools": None if pools is None else [asdict(one) for one in pools],
         "napis": None if link.napis is None else [asdict(one) for one in link.napis],
         "napi_defaults": link.napi_defaults,

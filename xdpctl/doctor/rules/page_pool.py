@@ -100,6 +100,9 @@ MAINLINE_CLAMP = (6, 18)
 POOL_AS_RING = frozenset("stmmac st_gmac mvneta mvpp2 fec ionic ravb iavf idpf mtk_soc_eth".split())
 """Drivers whose pools have a page for each receive descriptor."""
 
+VETH_RING = 256
+"""VETH_RING_SIZE, of its frames and of its page pool."""
+
 PATIENCE = 2.0
 """Seconds that pages may take to come home after a reconfiguration before it is worth a word: two tries."""
 NEWS = WARNS_AFTER + 15
@@ -131,7 +134,7 @@ def too_large(case: Case, intent: AttachXdp | Health) -> Iterator[Finding]:
     if isinstance(intent, AttachXdp) and intent.mode != "native":
         return
     ring, driver = link.rings.rx, driver_of(link)
-    pages = _pool_size(case, link)
+    pages = pool_size(link, case.kernel.page_size)
     if pages is None or pages <= LIMIT:
         return
     clamps = _clamps(case)
@@ -164,17 +167,24 @@ def too_large(case: Case, intent: AttachXdp | Health) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _pool_size(case: Case, link: Link) -> int | None:
-    """Pages that the driver would ask for; None: it is not one whose rule is known."""
+def pool_size(link: Link, page: int) -> int | None:
+    """Pages that the driver asks for in each page pool; None: it is not one whose rule is known, or has none.
+
+    Args:
+        link: the device.
+        page: bytes of a page.
+    """
     rings, driver = link.rings, driver_of(link)
+    if driver == "veth" and link.xdp.native:
+        return VETH_RING
     if rings is None or rings.rx is None:
         return None
     if driver in POOL_AS_RING:
         return rings.rx
-    if driver == "mlx5_core" and (link.private_flags or {}).get("rx_striding_rq"):
+    if driver == "mlx5_core":
+        striding = (link.private_flags or {}).get("rx_striding_rq")
         # mlx5e_alloc_rq(): pages_per_wqe << log of WQEs, which together hold a ring of frames of this MTU
-        page = case.kernel.page_size
-        return int(rings.rx * (1 << (link.mtu + 63).bit_length()) // page)
+        return int(rings.rx * (1 << (link.mtu + 63).bit_length()) // page) if striding else rings.rx
     return None
 
 
