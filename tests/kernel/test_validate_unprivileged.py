@@ -1,0 +1,141 @@
+"""`xdpctl validate` and `schema` as nobody, where neither /run/xdpctl nor the bpffs may be looked into."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+
+import xdpctl.deploy.load
+import xdpctl.deploy.schema
+from xdpctl.cli import app, output, schema, validate
+from xdpctl.cli.main import main
+from xdpctl.obj import reader, shipped
+
+pytestmark = pytest.mark.kernel
+
+NOBODY = 65534
+LOADED = (app, output, schema, validate, reader, shipped, xdpctl.deploy.load, xdpctl.deploy.schema)
+"""Imported while we still may: the interpreter's own files may be root's alone."""
+GOOD = """
+[deployment]
+name = "edge"
+[[program]]
+name = "guard"
+source = "guard.bpf.c"
+[[program]]
+name = "list"
+object = "builtin:blocklist"
+[program.maps.blocked4]
+entries_from = "blocked.csv"
+[[interface]]
+match = "veth*"
+netns = "pod-*"
+[[interface.attach]]
+program = "list"
+"""
+
+
+@pytest.fixture
+def folder():
+    """Files that everybody may read, and two folders that nobody may enter."""
+    path = Path(tempfile.mkdtemp(prefix="xt"))
+    (path / "guard.bpf.c").write_text("not even C: it is not compiled\n")
+    (path / "blocked.csv").write_text("192.0.2.0/24\n")
+    for closed in ("run", "bpffs"):
+        (path / closed).mkdir(mode=0o700)
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def as_nobody(folder, *argv):
+    """(exit code, stdout, stderr) of a command line in a child without any privilege."""
+    assert LOADED
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ.update(
+                {"XDPCTL_RUN": f"{folder}/run", "XDPCTL_BPFFS": f"{folder}/bpffs", "HOME": "/gone"}
+            )
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.chdir("/")
+            sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+            out, err = sys.stdout, sys.stderr
+            code = main([*map(str, argv)])
+            said = repr((code, out.getvalue(), err.getvalue()))
+        except BaseException:  # noqa: BLE001 - the child must not return into pytest
+            said = repr((None, "", traceback.format_exc()))
+        os.write(writing, said.encode()[:60000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return eval(said)  # noqa: S307 - our own repr of three plain values
+
+
+def test_nobody_validates_a_deployment(folder):
+    (folder / "edge.toml").write_text(GOOD)
+    code, out, err = as_nobody(folder, "validate", folder / "edge.toml")
+    assert (code, out, err) == (0, "deployment edge is valid: 2 programs, 1 interface, 0 redirects\n", "")
+
+
+def test_nobody_is_told_everything_that_is_wrong_at_once(folder):
+    text = GOOD.replace('"blocked.csv"', '"blockd.csv"').replace('name = "list"', 'name = "lst"')
+    text += 'mod = "native"\n[[interface.attach]]\nprogram = "guard"\n[[interface]]\nname = "a/b"\n'
+    text += "features = { gro = true, rx-gro = false }\n"
+    (folder / "edge.toml").write_text(text)
+    code, out, err = as_nobody(folder, "validate", folder / "edge.toml")
+    assert code == 2
+    assert out == ""
+    assert "unknown key (did you mean mode?)" in err
+    assert "'a/b' is not allowed" in err
+    (folder / "edge.toml").write_text(text.replace('mod = "native"\n', "").replace("a/b", "ab"))
+    code, _, err = as_nobody(folder, "validate", folder / "edge.toml")
+    assert code == 2
+    for said in (
+        "no such file:",
+        "did you mean blocked.csv?",
+        "no [[program]] is called list (did you mean lst?)",
+        "a second program on the XDP hook",
+        "rx-gro = false contradicts gro = true: both are rx-gro",
+    ):
+        assert said in err
+
+
+def test_nobody_prints_the_schema(folder):
+    code, out, err = as_nobody(folder, "schema")
+    assert (code, err) == (0, "")
+    assert '"title": "xdpctl deployment"' in out
+
+
+def test_a_redirect_to_what_nothing_makes_is_named_by_plan(world, xdpctl, tmp_path):
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    path = tmp_path / "edge.toml"
+    path.write_text(
+        '[deployment]\nname = "edge"\n[[program]]\nname = "p"\nobject = "builtin:pass"\n'
+        f'[[interface]]\nname = "va"\nnetns = "{inside}"\n[[interface.attach]]\nprogram = "p"\n'
+        f'[[interface]]\nname = "vx"\nnetns = "{inside}"\n'
+        f'[[redirect]]\nfrom = "va"\nto = "vbb"\nnetns = "{inside}"\n'
+        f'[[redirect]]\nfrom = "vq"\nto = "vb"\nnetns = "{inside}"\n'
+    )
+    done = xdpctl("plan", path)
+    assert done.returncode == 2
+    assert (
+        f"{path}:14: redirect[0]: redirect to vbb: no such interface in network namespace {inside}"
+        in done.stderr
+    )
+    assert "(did you mean vb?)" in done.stderr
+    assert f"{path}:18: redirect[1]: redirect from vq: no such interface" in done.stderr
+    assert f"{path}:11: interface[1]: no such interface: vx" in done.stderr
