@@ -6,6 +6,7 @@ Collected only where such a NIC is on the bus.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,12 @@ def card(request, world):
         assert made.state() == before, "a test leaves the NIC as it was"
     finally:
         world.run("ip", "link", "set", made.name, "netns", "1", netns=made.space)
+
+
+@pytest.fixture
+def xdpctl(xdpctl):
+    """The same with patience: behind an emulated NIC's queues is a tap, which waits for the host's RTNL."""
+    return functools.partial(xdpctl, timeout=240)
 
 
 def test_rings_channels_and_features_are_what_ethtool_tells_then_and_can_be_put_back(card, xdpctl):
