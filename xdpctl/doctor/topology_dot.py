@@ -7,7 +7,6 @@ lang.html for quoted strings, shapes.html#html for labels).
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +21,7 @@ from xdpctl.doctor.topology import (
     REDIRECT,
     UNKNOWN,
 )
+from xdpctl.doctor.topology_order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,7 +82,8 @@ def dot(topology: Topology) -> str:
         for one in topology.interfaces()
         for row, program in enumerate(one.programs)
     }
-    edges = list(_edges(topology, ids, ports, notes))
+    order = Order(topology)
+    edges = list(_edges(topology, order, ids, ports, notes))
     lines = [
         "digraph xdpctl {",
         f'  graph [rankdir=LR, bgcolor="white", fontname={quoted(FONT)}, fontsize=11, nodesep=0.18, ranksep=0.7,',
@@ -105,6 +106,7 @@ def dot(topology: Topology) -> str:
             for one in topology.ends
             if one.netns == space.netns
         ]
+        lines += [f"    {{rank=same; {ids[one]}; {ids[other]}}}" for one, other in order.beside(space)]
         lines.append("  }")
     drawn = {space.netns for space in topology.spaces}
     lines += [
@@ -201,9 +203,12 @@ class Notes:
 
 
 def _edges(
-    topology: Topology, ids: dict[str, str], ports: dict[tuple[str, int], str], notes: Notes
+    topology: Topology,
+    order: Order,
+    ids: dict[str, str],
+    ports: dict[tuple[str, int], str],
+    notes: Notes,
 ) -> Iterator[str]:
-    order = _Order(topology)
     for one in topology.edges:
         if one.kind == REDIRECT:
             yield _redirect(one, ids, ports, notes, back=order.goes_back(one))
@@ -218,53 +223,6 @@ def _edges(
             f" style={look.style}, {end}, penwidth={look.width}{words}, weight=2,"
             f" tooltip={quoted(f'{one.source} and {one.target}: {look.words}')}];"
         )
-
-
-class _Order:
-    """What stands left of what: frames come in by interfaces that redirect, and leave by those redirected to."""
-
-    def __init__(self, topology: Topology) -> None:
-        redirects = [one for one in topology.edges if one.kind == REDIRECT]
-        self.out = Counter(one.source for one in redirects)
-        self.both = {(one.source, one.target) for one in redirects}
-        self.targets = {one.target for one in redirects}
-        self.ports = {one.source for one in topology.edges if one.kind == PORT}
-        self.busy = {one.id for one in topology.interfaces() if one.programs}
-        self.spaces = {one.id: one.netns or "" for one in topology.interfaces()}
-        pairs = [one for one in topology.edges if one.kind == PAIR]
-        self.paired = {end for one in pairs for end in (one.source, one.target)}
-        self.votes: Counter[tuple[str, str]] = Counter()
-        for one in pairs:
-            self.votes[self._between(one)] += self._pull(one.target) - self._pull(one.source)
-
-    def goes_back(self, one: Edge) -> bool:
-        """Whether it answers a redirect of the other direction: then it is the one that runs from right to left."""
-        if (one.target, one.source) not in self.both or one.source == one.target:
-            return False
-        return (self.out[one.source], one.target) < (self.out[one.target], one.source)
-
-    def turned(self, one: Edge) -> bool:
-        """Whether a wire's target stands left of its source."""
-        if one.kind == ABOVE:
-            return True  # the lower device sees frames first
-        if one.kind == PORT:
-            return (
-                one.source in self.paired
-            )  # uplinks left of a bridge, pairs that lead elsewhere right of it
-        # all pairs between two namespaces run the same way, or else one of these would be on both sides
-        here = self.votes[self._between(one)]
-        return here < 0
-
-    def _between(self, pair: Edge) -> tuple[str, str]:
-        first, second = self.spaces.get(pair.source), self.spaces.get(pair.target)
-        if first is None or second is None or first == second:
-            return pair.source, pair.target
-        return first, second
-
-    def _pull(self, end: str) -> int:
-        """To the right, where frames come in by this end of a pair; to the left, where they leave by it."""
-        out = end in self.targets or end in self.ports
-        return 3 * bool(self.out[end]) - 4 * out + (end in self.busy)
 
 
 def _port(name: str, ids: dict[str, str]) -> str:
