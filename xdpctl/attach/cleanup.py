@@ -16,8 +16,10 @@ from xdpctl.netlink import rtnl, tc
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PATIENCE_SECONDS = 1.0
-"""A program outlives its link until a kernel worker has freed that (bpf_link_put_deferred), later on a busy machine."""
+PATIENCE_SECONDS = 5.0
+"""A program outlives its link until a grace period has passed and a kernel worker has freed that (bpf_free_inode,
+bpf_link_put_deferred): some 10 ms, on a machine without a free CPU more than a second. Only a program that somebody
+else holds, attached nowhere, takes all of it."""
 
 
 def _alive(record: runstate.Record) -> bool:
@@ -67,8 +69,10 @@ def after_leaving(program_ids: Iterable[int], *, keep_maps: bool = False) -> lis
                 pins.unpin(path)
     deadline = time.monotonic() + PATIENCE_SECONDS
     gone = {number for number, record in records.items() if not _alive(record)}
+    pause = 0.002
     while waited_for - gone and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.05)
         gone |= {number for number in waited_for - gone if not _alive(records[number])}
     removed = [] if keep_maps else _unpin_unused(records, gone)
     if gone:
