@@ -166,7 +166,7 @@ def open_pin(path: Path, what: str = "pin") -> int:
 def kind_of(fd: int) -> str:
     """``program``, ``map`` or ``link``: what is behind a file descriptor, or ``file`` where it is nothing of BPF."""
     # the names given to anon_inode_getfd() in kernel/bpf/syscall.c; GET_INFO_BY_FD would answer for any kind
-    target = str(Path(f"/proc/self/fd/{fd}").readlink())
+    target = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - hundreds of times
     return {"bpf-prog": "program", "bpf-map": "map", "bpf-link": "link", "bpf_link": "link"}.get(
         target.removeprefix("anon_inode:").strip("[]"), "file"
     )

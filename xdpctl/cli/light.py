@@ -1,12 +1,17 @@
 """Option values without pydantic: typer imports it (50 to 100 ms) for every command, even to hand on a plain string.
 
-Absent values and strings are handed on here; anything else goes typer's own way, pydantic included. This takes the
-place of one function of typer's (0.29): where it is not there, nothing is changed and commands are merely slower.
+Absent values, defaults, flags, strings and paths are handed on here; anything else goes typer's own way, pydantic
+included. This takes the place of one function of typer's (0.29): where it is not there, nothing is changed and
+commands are merely slower.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+_LISTS: dict[Any, Any] = {list[str]: str, list[Path]: Path}
+"""No path here is asked to exist: commands tell better themselves."""
 
 
 class Light:
@@ -24,8 +29,12 @@ class Light:
         annotation = self._descriptor.annotation
         if annotation is str and isinstance(value, str):
             return value
-        if annotation == list[str] and several and all(isinstance(one, str) for one in value):
-            return list(value)
+        if annotation in (bool, int, float) and type(value) is annotation:
+            return value
+        if several and annotation in _LISTS and all(isinstance(one, str) for one in value):
+            return [_LISTS[annotation](one) for one in value]
+        if annotation is Path and isinstance(value, str):
+            return Path(value)
         if self._heavy is None:
             from typer._coercion import build_runtime_param
 

@@ -33,12 +33,12 @@ def plan(
     """
     from xdpctl.cli.deployment import plan_json, print_plan
     from xdpctl.cli.output import note, print_json
-    from xdpctl.deploy import apply, planfile, ready
+    from xdpctl.deploy import journal, planfile, ready
     from xdpctl.deploy.load import load
     from xdpctl.errors import EXIT_FINDINGS, AttachError
 
     loaded = load(named, variables=parse_variables(variables), progress=note)
-    if (half := apply.pending()) is not None:
+    if (half := journal.read()) is not None:
         note(f"note: {half.told}; `xdpctl apply --resume` or `--undo` comes first")
     made = ready.make(loaded.deployment, loaded.objects)
     if out is not None:

@@ -7,6 +7,7 @@ again and take it back. Executing a change whose after-state already holds does 
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args
 
@@ -199,4 +200,5 @@ def execute(change: Change, context: Context | None = None) -> None:
     row = KINDS.get(change.kind)
     if row is None:
         raise ConfigError(f"a change of kind {change.kind!r}, which this xdpctl does not know")
-    importlib.import_module(row.module).execute(change, context if context is not None else Context())
+    module = sys.modules.get(row.module) or importlib.import_module(row.module)
+    module.execute(change, context if context is not None else Context())

@@ -36,6 +36,8 @@ class Holding:
         """The namespace that the thread is in."""
         self.pins: dict[int, dict[tuple[int, str], list[Path]]] = {}
         """Pins of links, by inode of the namespace they were made in, then by ifindex and hook."""
+        self.links: dict[tuple[int, int], RawLink] = {}
+        """By inode and ifindex: as dumped, and not changed since."""
         self.sockets: dict[int, Socket] = {}
         """rtnetlink, by inode of the namespace."""
         self._way_back = contextlib.ExitStack()
@@ -69,7 +71,9 @@ class Holding:
         return ref
 
     def link(self, change: Change) -> RawLink:
-        """The link that a change is about, as it is now; the thread must be in its namespace.
+        """The link that a change is about, as it is since the last change of it; the thread must be in its namespace.
+
+        The first asked of a namespace brings all of them in one dump; each is good for one change.
 
         Raises:
             NotFoundError: it is gone.
@@ -80,6 +84,10 @@ class Holding:
         sock = self.sockets.get(inode)
         if sock is None:
             sock = self.sockets[inode] = self.stack.enter_context(wire.Socket(wire.NETLINK_ROUTE))
+            self.links.update(((inode, one.ifindex), one) for one in rtnl.links(sock))
+        known = self.links.pop((inode, change.ifindex or 0), None)
+        if known is not None:
+            return known
         try:
             return rtnl.link(change.ifindex or 0, sock)
         except NetlinkError as error:

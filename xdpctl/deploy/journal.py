@@ -91,9 +91,12 @@ class Journal:
         Raises:
             ConfigError: it can't be written (a full disk).
         """
+        self._append(json.dumps(line))
+
+    def _append(self, line: str) -> None:
         if self.file is None:
             self.file = os.open(path(), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        data = (json.dumps(line) + "\n").encode()
+        data = f"{line}\n".encode()
         try:
             while data:
                 data = data[os.write(self.file, data) :]
@@ -103,12 +106,12 @@ class Journal:
 
     def starting(self, number: int) -> None:
         """A change is about to be made."""
-        self.write({"begin": number})
+        self._append(f'{{"begin": {number}}}')
         self.begun.add(number)
 
     def made(self, number: int) -> None:
         """A change was made."""
-        self.write({"done": number})
+        self._append(f'{{"done": {number}}}')
         self.done.add(number)
 
     def undone(self, number: int) -> None:

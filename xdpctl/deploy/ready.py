@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from xdpctl.deploy import judge, state
 from xdpctl.deploy import plan as planning
+from xdpctl.deploy import state
 from xdpctl.deploy.desired import Deployment, DeploymentError
 from xdpctl.deploy.observe import RARE, Observed, observe, with_elements
 from xdpctl.deploy.resolve import Resolved, resolve
@@ -59,6 +59,8 @@ def make(desired: Deployment, objects: Mapping[str, ObjFile], *, rules: bool = T
     found, observed = looked(desired, objects)
     made = planning.of_resolved(found, observed)
     if rules and (found.redirects or any(one.kind.endswith((".attach", ".update")) for one in made.changes)):
+        from xdpctl.deploy import judge
+
         return judge.judged(made, found, observed, objects)
     return made
 

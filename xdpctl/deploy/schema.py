@@ -29,7 +29,7 @@ Value = bool | int | float | str | list[Any] | dict[str, Any]
 class Table(BaseModel):
     """A table that takes the keys it knows and no others."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True, defer_build=True)
 
 
 class DeploymentTable(Table):
@@ -264,11 +264,6 @@ class File(Table):
     redirect: list[RedirectTable] = Field(
         default_factory=list, description="Promises that doctor checks: from here frames reach there."
     )
-
-
-MapTable.model_rebuild()
-ProgramTable.model_rebuild()
-File.model_rebuild()
 
 
 VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
