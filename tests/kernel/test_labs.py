@@ -137,6 +137,23 @@ def test_a_kept_lab_stands_until_clean_and_clean_removes_nothing_else(xdpctl, wo
     assert xdpctl("lab", "clean", env=env, check=True).stdout == "no lab is kept\n"
 
 
+def test_a_namespace_that_got_the_inode_of_one_of_ours_is_not_taken_for_it(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDPCTL_RUN", str(tmp_path))
+    left = kept.Kept("veth-redirect")
+    name = "lab-veth-redirect-host"
+    kept.before_making(left, name)
+    world.namespace(name)
+    kept.settle(left)
+    world.ip(
+        "link set lo alias somebodys", name
+    )  # as if it were new: older kernels use an inode again at once
+    assert dict(kept.remove(kept.read()[0])) == {name: "it was made anew by somebody else"}
+    kept.write(left)
+    world.ip(f"link set lo alias {left.mark}", name)
+    assert dict(kept.remove(kept.read()[0])) == {name: None}
+    assert namespaces() == []
+
+
 def test_a_namespace_of_ours_alone_is_made(world, tmp_path, monkeypatch):
     monkeypatch.setenv("XDPCTL_RUN", str(tmp_path))
     world.namespace("lab-veth-redirect-host")
