@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xdpctl.cli.keys import Keys
 from xdpctl.cli.top_layout import Line, number, screen
-from xdpctl.cli.top_view import SORTS, tables
+from xdpctl.cli.top_view import SORTS, home, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,9 +92,11 @@ class View:
     def _head(self, tick: Tick) -> str:
         counts = [one.counts for one in tick.interfaces]
         seconds = tick.seconds
+        inode = home(tick)
+        where = tick.labels.get(inode, "") if inode is not None else ""
         parts = [
             f"xdpctl top  {time.strftime('%H:%M:%S', time.localtime(tick.time))}",
-            f"{len(counts)} interfaces",
+            f"{len(counts)} interfaces" + (f" in {where}" if where else ""),
             f"rx {number(sum(one.rx_packets for one in counts) / seconds)}/s",
             f"tx {number(sum(one.tx_packets for one in counts) / seconds)}/s",
             f"by {self.sort}{' (least first)' if self.reverse else ''}",

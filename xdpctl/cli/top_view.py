@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.cli.top_layout import BAD, DIM, WARN, Cell, Column, Table, number
@@ -39,7 +40,8 @@ def lost(count: int, seconds: float) -> Cell:
 
 
 def tables(tick: Tick, sort: str, *, reverse: bool = False) -> list[Table]:
-    """All sections, sorted."""
+    """All sections, sorted; names are told as seen from the namespace that is watched, if it is one."""
+    tick = replace(tick, labels=seen_from(tick))
     return [
         _interfaces(tick, sort, reverse),
         _programs(tick, sort, reverse),
@@ -48,6 +50,20 @@ def tables(tick: Tick, sort: str, *, reverse: bool = False) -> list[Table]:
         _drops(tick, sort, reverse),
         *([_rings(tick)] if tick.drops is not None and tick.drops.rings else []),
     ]
+
+
+def home(tick: Tick) -> int | None:
+    """The one namespace that all interfaces are in; None: there are several, or no interfaces."""
+    spaces = {one.facts.netns for one in tick.interfaces}
+    return spaces.pop() if len(spaces) == 1 else None
+
+
+def seen_from(tick: Tick) -> dict[int, str]:
+    """Labels of namespaces, "" for the one that is watched."""
+    labels, where = dict(tick.labels), home(tick)
+    if where is not None and labels.get(where) != "":
+        labels = {inode: name or "(caller)" for inode, name in labels.items()} | {where: ""}
+    return labels
 
 
 def _sorted(
