@@ -70,6 +70,10 @@ def _frozen(work: Path) -> Path:
         shutil.copytree(ROOT / "build", copy / "build")
     # guests can't keep bytecode, and take seconds to make it at each start of xdpctl
     subprocess.run([sys.executable, "-m", "compileall", "-q", "xdpctl", "tests"], cwd=copy, check=True)
+    # pytest keeps rewritten tests as bytecode of its own
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/kernel"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(collect, cwd=copy, check=True, stdout=subprocess.DEVNULL, env=environment)
     return copy
 
 
