@@ -71,9 +71,10 @@ def _frozen(work: Path) -> Path:
     # guests can't keep bytecode, and take seconds to make it at each start of xdpctl
     subprocess.run([sys.executable, "-m", "compileall", "-q", "xdpctl", "tests"], cwd=copy, check=True)
     # pytest keeps rewritten tests as bytecode of its own
-    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/kernel"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run(collect, cwd=copy, check=True, stdout=subprocess.DEVNULL, env=environment)
+    subprocess.run(
+        [sys.executable, *"-m pytest --collect-only -q -p no:cacheprovider tests/kernel".split()],
+        cwd=copy, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+    )  # fmt: skip
     return copy
 
 
