@@ -309,6 +309,10 @@ class DropTrace:
         """Detach; safe to repeat."""
         self._tracer.close()
 
+    def program_ids(self) -> frozenset[int]:
+        """Ids of its own BPF programs."""
+        return self._tracer.program_ids()
+
     def read(self) -> DropReport:
         """What was lost so far."""
         devices = read_devices(self._tracer.map("devices"))

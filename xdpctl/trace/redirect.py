@@ -199,6 +199,10 @@ class RedirectTrace:
         """Detach; safe to repeat."""
         self._tracer.close()
 
+    def program_ids(self) -> frozenset[int]:
+        """Ids of its own BPF programs."""
+        return self._tracer.program_ids()
+
     def read(self) -> RedirectReport:
         """What was counted so far."""
         counted = self._counted()

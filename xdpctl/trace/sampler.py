@@ -38,6 +38,8 @@ RunTimes = Literal["off", "sample", "always"]
 
 SELDOM_SECONDS = 5.0
 """Between two looks for namespaces, their names, and TC programs."""
+OWN = "this command"
+"""Where the tracers' own programs run."""
 TC_TYPES = frozenset(("sched_cls", "sched_act"))
 
 
@@ -140,6 +142,7 @@ class Sampler:
         self._tc_stale = True
         self._names: dict[int, str | None] = {}
         self._runs = Runs()
+        self._own: set[int] = set()
         self._held = contextlib.ExitStack()
         self._window = contextlib.ExitStack()
         self._counted, self._opened_at = 0.0, None if run_times != "always" else time.monotonic()
@@ -221,6 +224,7 @@ class Sampler:
         from xdpctl.trace.redirect import RedirectTrace
 
         made = self._held.enter_context(RedirectTrace())
+        self._own |= made.program_ids()
         self._say_missing(made.missing)
         return made
 
@@ -228,6 +232,7 @@ class Sampler:
         from xdpctl.trace.drops import DropTrace
 
         made = self._held.enter_context(DropTrace(xdp=False))
+        self._own |= made.program_ids()
         self._say_missing(made.missing)
         return made
 
@@ -362,6 +367,8 @@ class Sampler:
     ) -> dict[int, ProgramRuns]:
         """Programs with their names and places; with --iface or --netns only those on the links that are shown."""
         where: dict[int, tuple[str, ...]] = dict(self._tc)
+        if self._whole:
+            where |= dict.fromkeys(self._own, (OWN,))
         for facts in links.values():
             if facts.program_id:
                 where[facts.program_id] = (*where.get(facts.program_id, ()), facts.name)

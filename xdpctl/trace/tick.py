@@ -311,8 +311,8 @@ def routes(edges: Iterable[Edge]) -> tuple[Route, ...]:
                 errnos[name] = errnos.get(name, 0) + one.dropped
         made.append(
             Route(
-                WAYS.get(first.event, "redirect"), first.program_id, first.program, first.source, first.target, first.map_type,
-                first.map_id, first.map_name, first.slot, first.verdict,
+                WAYS.get(first.event, "redirect"), first.program_id, first.program, first.source, first.target,
+                first.map_type, first.map_id, first.map_name, first.slot, first.verdict,
                 sum(one.sent for one in parts), sum(one.dropped for one in parts), errnos,
             )
         )  # fmt: skip

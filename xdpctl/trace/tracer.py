@@ -164,6 +164,10 @@ class Tracer:
         """A map of the object."""
         return self.object.map(name)
 
+    def program_ids(self) -> frozenset[int]:
+        """Those of its programs that are loaded."""
+        return frozenset(self.object.programs[name].info().id for name in self._programs)
+
     def missed(self) -> int:
         """Events that passed by because a program of this tracer was running on that CPU already (Linux 5.12)."""
         return sum(self.object.programs[name].info().recursion_misses or 0 for name in self._programs)
