@@ -102,7 +102,7 @@ def _interfaces(tick: Tick, sort: str, reverse: bool) -> Table:
         Column("RX BIT/s", rank=8),
         Column("TX BIT/s", rank=9),
         Column("LOST/s", rank=1),
-        *((Column(f"{action.upper()}/s", rank=3) for action in ACTIONS) if with_xdp else ()),
+        *((Column(_head(action), rank=3) for action in ACTIONS) if with_xdp else ()),
     )
     seconds = tick.seconds
 
@@ -132,6 +132,10 @@ def _interfaces(tick: Tick, sort: str, reverse: bool) -> Table:
         return cells
 
     return Table("INTERFACES", columns, len(chosen), row, "none")
+
+
+def _head(action: str) -> str:
+    return "XDP_TX/s" if action == "tx" else f"{action.upper()}/s"
 
 
 def _natural(name: str) -> tuple[str, int, str]:
