@@ -18,6 +18,12 @@ def test_the_pictures_there_are_those_that_make_images_draws():
     assert set(LABS) == set(labs.LABS), "a picture of each lab"
 
 
+def test_readme_shows_every_picture_with_words_for_those_who_do_not_see_it():
+    text = (ROOT / "README.md").read_text()
+    assert sorted(set(SHOWN.findall(text))) == sorted(f"docs/images/{one}.svg" for one in names())
+    assert all(len(words) > 10 for words in re.findall(r"!\[(.*?)\]\(docs/images", text))
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_picture_is_whole_small_and_needs_nothing_else(name):
     text = (FOLDER / f"{name}.svg").read_text()

@@ -24,7 +24,9 @@ WIDTH = 112
 """Columns of a terminal's picture."""
 
 HOST = """
-for one in outside pod-web pod-db; do ip netns add $one; done
+silent() { echo 1 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/default/disable_ipv6; }
+for one in outside pod-web pod-db; do ip netns add $one; ip netns exec $one bash -c "$(declare -f silent); silent"; done
+silent
 add() { ip link add $1 type veth peer name $2 netns $3; ip link set $1 up; ip -n $3 link set $2 up; }
 add eth0 wire0 outside; add veth_in0 wire1 outside
 add veth_xxx0 veth_yyy0 pod-web; add veth_db veth0 pod-db
@@ -75,7 +77,7 @@ def topology(name: str) -> str:
         drawn = said(box, f"{steps.draw} 2>/dev/null")
     text = drawn[drawn.index("<svg") :]
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    return quiet(text)
+    return quiet(text.replace("&#45;", "-"))
 
 
 def said(box: Sandbox, command: str) -> str:
