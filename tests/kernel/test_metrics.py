@@ -46,7 +46,7 @@ class Exporter:
 
     def scrape(self):
         """Families by name."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request("GET", "/metrics")
             answer = connection.getresponse()
@@ -69,7 +69,7 @@ class Exporter:
     def end(self, number: int = signal.SIGTERM):
         """Exit code, and what it said further."""
         self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=20)
+        out, errors = self.process.communicate(timeout=60)
         return self.process.returncode, out + errors
 
 

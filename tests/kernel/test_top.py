@@ -23,6 +23,7 @@ from live import running, until
 from xdpctl.bpf.program import program_by_id
 from xdpctl.errors import NotFoundError
 from xdpctl.netlink import netns
+from xdpctl.trace import sampler as sampling
 from xdpctl.trace.frames import Port, ethernet
 from xdpctl.trace.sampler import Sampler
 from xdpctl.trace.tick import tick
@@ -185,6 +186,63 @@ def test_a_namespace_that_goes_ends_the_watch_in_one_line(world):
             sampler.sample()
 
 
+def test_every_namespace_is_watched_where_that_is_asked_for_also_those_that_come_later(world, monkeypatch):
+    monkeypatch.setattr(sampling, "SELDOM_SECONDS", 0.0)
+    first = world.namespace()
+    world.veth("a0", "a1", netns_a=first, netns_b=first)
+    with Sampler(["a*"], all_netns=True, run_times="off") as sampler:
+        now = sampler.sample()
+        assert {now.labels[one.netns] for one in now.links.values()} == {first}
+        second = world.namespace()
+        world.veth("a0", "a1", netns_a=second, netns_b=second)
+        now = sampler.sample()
+        assert {now.labels[one.netns] for one in now.links.values()} == {first, second}
+        world.ip(f"netns del {second}")
+        now = sampler.sample()
+        assert {now.labels[one.netns] for one in now.links.values()} == {first}
+
+
+def test_without_privileges_the_counters_of_links_are_told_and_what_is_missing_is_named():
+    told = as_nobody(without_privileges)
+    assert told["counters"] > 0
+    assert [told["programs"], told["redirects"], told["drops"]] == [None, None, None]
+    for word in ("run times", "redirects", "drops", "programs"):
+        assert any(one.startswith(f"{word} are not told: ") for one in told["notes"]), told["notes"]
+
+
+def without_privileges():
+    with Sampler() as sampler:
+        now = sampler.sample()
+    return {
+        "counters": len(now.counters), "programs": now.programs, "redirects": now.redirects, "drops": now.drops,
+        "notes": now.notes,
+    }  # fmt: skip
+
+
+def as_nobody(act):
+    """What `act` returns in a child without any privilege; modules are imported before, as root."""
+    act_once = Sampler()
+    act_once.sample()
+    act_once.close()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            said = act()
+        except BaseException as error:  # noqa: BLE001 - the child must not return into pytest
+            said = {"error": repr(error)}
+        os.write(writer, json.dumps(said).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    return said
+
+
 def test_two_at_once_count_the_same(rig):
     with (
         running("redirect", "s0", netns_name=rig.here, target="t0"),
@@ -259,7 +317,7 @@ def test_lines_add_up_to_the_frames_sent_and_a_signal_leaves_nothing_attached(ri
             lines.append(json.loads(process.stdout.readline()))
             lost = sum(route["lost"] for line in lines for route in line["redirects"])
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=60)
         lines += [json.loads(line) for line in rest.splitlines()]
     assert (process.returncode, errors) == (0, "")
     assert sum(route["lost"] for line in lines for route in line["redirects"]) == FRAMES
@@ -293,7 +351,7 @@ class Terminal:
 
     def screen(self, told) -> list[str]:
         """The lines of the first picture from now on of which `told(lines)` holds."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         self.drawn = ""
         while time.monotonic() < end:
             self.read(0.2)
@@ -335,7 +393,7 @@ def test_the_screen_starts_sorts_by_keys_and_gives_the_terminal_back(rig):
         terminal.screen(lambda lines: "by packets" in lines[0])
         terminal.drawn = ""
         terminal.press("q")
-        assert terminal.process.wait(20) == 0
+        assert terminal.process.wait(60) == 0
         terminal.read(0.1)
         assert terminal.drawn.rstrip().endswith("\x1b[?1049l")
         assert "\x1b[?25h" in terminal.drawn
@@ -350,7 +408,7 @@ def test_ctrl_c_gives_the_terminal_back_too(rig):
         terminal.screen(order)
         terminal.drawn = ""
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(20) == 0
+        assert terminal.process.wait(60) == 0
         terminal.read(0.1)
         assert "\x1b[?1049l" in terminal.drawn
         assert "Traceback" not in terminal.drawn
