@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from xdpctl.bpf.query import MapInfo
     from xdpctl.obj.registers import Known
 
-MOST_STEPS = 60_000
-"""Instructions followed in one program: a third of a second."""
+MOST_STEPS = 30_000
+"""Instructions followed in all programs of a machine together: some tenths of a second."""
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 1, 2
 _READ_ONLY = 1 << 7
 """BPF_F_RDONLY_PROG: constants, by which branches may be decided."""
@@ -29,12 +29,20 @@ _CODE = "code"
 UNTOLD = RedirectTarget(None, "its instructions")
 
 
-def targets(code: bytes, helpers: Mapping[bytes, int]) -> tuple[RedirectTarget, ...]:
+def budget() -> flow.Steps:
+    """What following all programs of one observation may cost."""
+    return flow.Steps(MOST_STEPS)
+
+
+def targets(
+    code: bytes, helpers: Mapping[bytes, int], steps: flow.Steps | None = None
+) -> tuple[RedirectTarget, ...]:
     """Each different target of its bpf_redirect() calls; one without an ifindex where any can't be told.
 
     Args:
         code: the instructions of a loaded program.
         helpers: how calls of redirect helpers look in them (`programs.helper_offsets`).
+        steps: the budget that is left; when it is used up, nothing is told.
     """
     instructions = decode(code, "<" if sys.byteorder == "little" else ">", _CODE)
     references: dict[int, Reference] = {}
@@ -56,7 +64,7 @@ def targets(code: bytes, helpers: Mapping[bytes, int]) -> tuple[RedirectTarget, 
         {_CODE: Section(_CODE, instructions, references)},
         [Function("", _CODE, 0, len(instructions), is_static=False)],
         frozen=data.constant,
-        steps=flow.Steps(MOST_STEPS),
+        steps=steps or budget(),
     )
     told: dict[RedirectTarget, None] = {}
     for site in found.calls.values():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from xdpctl.bpf.query import LinkInfo, MapInfo
     from xdpctl.host.model import RedirectTarget
+    from xdpctl.obj.flow import Steps
 
 REDIRECT_MAPS = ("devmap", "devmap_hash", "cpumap", "xskmap")
 _BPF_REDIRECT, _BPF_REDIRECT_MAP = 23, 51
@@ -121,6 +122,7 @@ class _Reading:
     _code: dict[int, bytes] = field(default_factory=dict)
     """Instructions of those that call a redirect helper."""
     _targets: dict[int, tuple[RedirectTarget, ...]] = field(default_factory=dict)
+    _steps: Steps | None = None
 
     def reachable(self, start: int) -> list[int]:
         """A program and those it may tail-call, through its prog_array maps."""
@@ -209,7 +211,9 @@ class _Reading:
 
         if number not in self._targets:
             code = self._code.get(number, b"")
-            self._targets[number] = plain_redirects.targets(code, helper_offsets()) if code else ()
+            self._steps = self._steps or plain_redirects.budget()
+            told = plain_redirects.targets(code, helper_offsets(), self._steps) if code else ()
+            self._targets[number] = told
         return self._targets[number]
 
 

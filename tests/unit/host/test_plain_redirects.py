@@ -58,6 +58,15 @@ def test_a_distance_that_looks_like_a_helpers_number_is_none():
     assert ifindexes(code) == []
 
 
+def test_when_the_budget_is_used_up_nothing_is_told():
+    code = asm.mov_imm(asm.R1, 7) + asm.mov_imm(asm.R2, 0) + kernel_call(PLAIN) + asm.leave()
+    steps = plain_redirects.budget()
+    assert plain_redirects.targets(code, HELPERS, steps)[0].ifindex == 7
+    assert steps.left < plain_redirects.MOST_STEPS
+    steps.left = 2
+    assert plain_redirects.targets(code, HELPERS, steps) == (UNTOLD,)
+
+
 def test_a_redirect_by_map_is_no_plain_one():
     code = asm.load_imm64(asm.R1, 12, asm.PSEUDO_MAP_FD) + kernel_call(BY_MAP) + asm.leave()
     assert ifindexes(code) == []
