@@ -8,6 +8,7 @@ on starting an interpreter; tests about starting (imports, closed streams, privi
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import pkgutil
@@ -117,6 +118,9 @@ def _serve(wire: socket.socket, whom: str) -> None:
     for module in pkgutil.walk_packages(xdpctl.__path__, "xdpctl."):
         if not module.name.endswith("__main__"):
             __import__(module.name)
+    # a collection would touch, and so copy, all that the children share with this process
+    gc.collect()
+    gc.freeze()
     if whom == "one":
         _serve_one(wire)
         return
