@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from kernels import RELEASE
 from live import running
 
 from xdpctl.netlink import netns
@@ -85,3 +86,48 @@ def test_an_unknown_interface_suggests_near_names(pair, xdpctl):
     done = xdpctl("trace", "drops", "--netns", here, "--iface", "s00", "--duration", "1")
     assert done.returncode == 2
     assert "s0" in done.stderr
+
+
+def test_a_queue_that_stands_is_told_with_the_reason(world, xdpctl):
+    space = world.namespace()
+    world.veth("q0", "q1", netns_a=space, netns_b=space)
+    world.run(*"tc qdisc replace dev q0 root tbf rate 80bit burst 1600 limit 9000".split(), netns=space)
+    with netns.enter(space), Port("q0") as port:
+        for _ in range(4):
+            port.send(ethernet(b"x", length=1000))
+        asked = ("trace", "qdisc", "--netns", space, "--iface", "q0", "--duration", "0.2")
+        (line,) = xdpctl(*asked, "--json", check=True).stdout.splitlines()
+        (one,) = json.loads(line)["standing"]
+        assert (one["device"]["name"], one["kind"], one["packets"]) == ("q0", "tbf", 3)
+        assert (one["verdict"], one["lockless"]) == ("timed", False)
+        said = xdpctl(*asked, check=True).stdout
+    assert "q0 queue 0: 3 packets in tbf, none sent in 0." in said
+    assert "its qdisc may hold them back" in said
+
+
+def test_counters_that_grew_stand_beside_the_drops(pair, xdpctl):
+    here, port = pair
+    asked = ("trace", "drops", "--netns", here, "--iface", "s0", "--duration", "0.5")
+    done = while_sending(port, lambda: xdpctl(*asked, "--json", check=True))
+    (line,) = json.loads(done.stdout)["counters"]
+    assert line["device"]["name"] == "s0"
+    names = {one["name"]: one["packets"] for one in line["counters"]}
+    assert names["rx_drops"] > 0
+    assert line["untold"] == 0  # the redirect's tracepoint has told of each
+    assert "s0 counts " in while_sending(port, lambda: xdpctl(*asked, check=True)).stdout
+
+
+def test_page_pools_are_told_a_line_a_report(world, xdpctl):
+    space = world.namespace()
+    world.veth("p0", "p1", netns_a=space, netns_b=space)
+    with running("pass", "p1", netns_name=space):
+        done = xdpctl("trace", "pool", "--netns", space, "--duration", "0.3", "--json", check=True)
+    lines = [json.loads(one) for one in done.stdout.splitlines()]
+    assert {one["trace"] for one in lines} == {"pool"}
+    assert all(one["lost"] == 0 for one in lines)
+    if RELEASE < (6, 6):
+        assert all(one["pools"] == [] for one in lines)  # a veth has none
+        return
+    (pool,) = lines[-1]["pools"]
+    assert (pool["interface"], pool["state"]) == ("p1", "live")
+    assert pool["inflight"] >= 0

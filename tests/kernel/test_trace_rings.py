@@ -236,7 +236,7 @@ def standing(follow):
 
 
 def test_a_shaper_that_holds_its_packets_is_not_called_stuck(here, world, monkeypatch):
-    world.run(*"tc qdisc replace dev va root tbf rate 8kbit burst 1600 limit 9000".split(), netns=here)
+    world.run(*"tc qdisc replace dev va root tbf rate 80bit burst 1600 limit 9000".split(), netns=here)
     with QdiscTrace(chosen(["va"])) as follow, Port("va") as port:
         for _ in range(4):
             port.send(ethernet(b"x", length=1000))
