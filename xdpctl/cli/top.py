@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-WINDOW = 0.1
-"""Share of the time in which programs' runs are counted, unless always."""
+FIRST_WINDOW = 0.02
+"""Seconds in which runs are counted to see how many there are."""
 
 
 @app.command()
@@ -59,7 +59,7 @@ def top(
     run_times: Annotated[
         Literal["sample", "always", "off"],
         typer.Option(
-            help="Count programs' runs a tenth of the time, always (some 20 ns a run), or not at all."
+            help="Count programs' runs as much of the time as costs below 1% of a CPU, always, or not at all."
         ),
     ] = "sample",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line and look.")] = False,
@@ -116,7 +116,12 @@ class Looks:
     def __init__(self, sampler: Sampler, interval: float) -> None:
         self.sampler = sampler
         self.interval = interval
+        if sampler.run_times == "sample":
+            sampler.window(True)
+            sampler.sample()
+            time.sleep(FIRST_WINDOW)
         self._last: Sample = sampler.sample()
+        self._close_window()
         self._due = time.monotonic() + interval
 
     def next(self, wait: Callable[[float], bool]) -> Tick | None:
@@ -130,17 +135,20 @@ class Looks:
         """
         from xdpctl.trace.tick import tick
 
-        window = min(self.interval * WINDOW, 1.0)
-        if not self._wait_until(self._due - window, wait):
+        if not self._wait_until(self._due - self.interval * self.sampler.share, wait):
             return None
         self.sampler.window(True)
         if not self._wait_until(self._due, wait):
             return None
         before, self._last = self._last, self.sampler.sample()
-        self.sampler.window(False)
+        self._close_window()
         # a look that came late (a busy machine, a stopped process) makes no crowd of looks
         self._due = max(self._due + self.interval, time.monotonic() + self.interval / 2)
         return tick(before, self._last)
+
+    def _close_window(self) -> None:
+        if self.sampler.share < 1:  # else it would be opened at once again
+            self.sampler.window(False)
 
     @staticmethod
     def _wait_until(due: float, wait: Callable[[float], bool]) -> bool:

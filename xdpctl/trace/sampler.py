@@ -40,6 +40,10 @@ SELDOM_SECONDS = 5.0
 """Between two looks for namespaces, their names, and TC programs."""
 OWN = "this command"
 """Where the tracers' own programs run."""
+RUN_NS = 25
+"""About what counting a run costs it."""
+MOST_OF_A_CPU = 0.01
+"""What counting runs may cost altogether; see `Sampler.share`."""
 TC_TYPES = frozenset(("sched_cls", "sched_act"))
 
 
@@ -114,6 +118,8 @@ class Sampler:
         run_times: see `RunTimes`.
 
     Attributes:
+        share: part of the time in which runs should be counted, so that counting costs little: less, the more runs
+            there were when they were counted last.
         run_times: as asked, or "always" where kernel.bpf_stats_enabled is on, or "off" where it can't be switched on.
 
     Raises:
@@ -143,6 +149,8 @@ class Sampler:
         self._names: dict[int, str | None] = {}
         self._runs = Runs()
         self._own: set[int] = set()
+        self._total: tuple[int, float] | None = None
+        self.share = 1.0
         self._held = contextlib.ExitStack()
         self._window = contextlib.ExitStack()
         self._counted, self._opened_at = 0.0, None if run_times != "always" else time.monotonic()
@@ -270,6 +278,12 @@ class Sampler:
             return now
         return self._counted + (now - self._opened_at if self._opened_at is not None else 0.0)
 
+    def _adjust_share(self, runs: int, counted: float) -> None:
+        before, self._total = self._total, (runs, counted)
+        if before is not None and counted > before[1]:
+            rate = max(0, runs - before[0]) / (counted - before[1])
+            self.share = max(0.01, min(1.0, MOST_OF_A_CPU / (rate * RUN_NS / 1e9))) if rate else 1.0
+
     # -- a look -----------------------------------------------------------------------------------------------
 
     def sample(self) -> Sample:
@@ -281,7 +295,8 @@ class Sampler:
         """
         now = time.monotonic()
         runs = self._attempt("programs", self._runs.read)
-        ended = time.monotonic()
+        counted_seconds = self._counted_seconds(time.monotonic())
+        self._adjust_share(sum(one for one, _ in runs.values()) if runs is not None else 0, counted_seconds)
         self._keep_up(now)
         counters: dict[Key, tuple[int, ...]] = {}
         verdicts: dict[Key, dict[str, int]] = {}
@@ -308,7 +323,7 @@ class Sampler:
             counters=counters,
             verdicts=verdicts,
             programs=None if runs is None else self._described(runs, links),
-            counted_seconds=self._counted_seconds(ended),
+            counted_seconds=counted_seconds,
             redirects=self._about(redirects, links),
             drops=self._drops_about(drops, links),
             pools=self._pools(),
