@@ -1,6 +1,7 @@
 """The picture of a real data path: the founding story broken and cured, maps, promises, a saved snapshot."""
 
 import os
+import secrets
 import shutil
 import struct
 from pathlib import Path
@@ -14,6 +15,7 @@ from xdpctl.bpf.link import link_xdp
 from xdpctl.bpf.object import Object
 from xdpctl.host.collect import collect
 from xdpctl.netlink import interfaces, netns
+from xdpctl.trace import frames
 
 pytestmark = pytest.mark.kernel
 
@@ -161,6 +163,27 @@ def test_a_plain_redirect_is_read_from_the_variable_that_holds_its_target_now(st
             assert taken.redirect_targets[numbers["spread"]] == ()
             maps = {(one.type, one.name) for one in taken.redirect_maps[numbers["spread"]]}
             assert maps == {("devmap", "ports"), ("cpumap", "cpus"), ("xskmap", "socks")}
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_a_tc_redirect_is_proven_into_a_device_that_is_up_and_broken_into_one_that_is_down(
+    story, world, xdpctl, up
+):
+    here, there = story
+    world.ip("link set veth_xxx0 " + ("up" if up else "down"), here)
+    obj = "builtin:tc_redirect"
+    asked = ("--hook", "ingress", "--set", "target_ifindex=veth_xxx0", "eth", obj)
+    xdpctl("attach", "--netns", here, *asked, check=True)
+    (edge,) = redirects(shown(xdpctl, here))
+    assert (edge["target"], edge["state"]) == (f"{here}:veth_xxx0", "proven" if up else "broken")
+    if not up:
+        assert edge["why"] == "frames are lost: veth_xxx0 is down"
+    mark = secrets.token_bytes(8)
+    with netns.enter(there), frames.Port("wire") as wire, frames.Port("veth_yyy0") as out:
+        for _ in range(3):
+            wire.send(frames.ethernet(mark))
+        assert out.count(mark, expect=3, seconds=2 if up else 0.2) == (3 if up else 0)
+    xdpctl("detach", "--netns", here, "eth", check=True)
 
 
 def test_a_saved_snapshot_gives_the_same_picture_elsewhere(story, xdpctl, tmp_path):

@@ -55,7 +55,7 @@ def snapshot(
 
     if netns is not None and all_netns:
         raise ConfigError("--netns and --all-netns exclude each other")
-    taken = collect(netns=netns or "all", statistics_of=statistics or (), pools=True)
+    taken = collect(netns=netns or "all", statistics_of=statistics or (), pools=True, tc_redirects=True)
     text = jsonform.text(jsonform.dump(taken, redact=redact))
     if output is None:
         sys.stdout.write(text)

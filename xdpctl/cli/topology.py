@@ -96,7 +96,7 @@ def _observe(source: Path | None) -> Snapshot:
         return jsonform.read(source)
     from xdpctl.host.collect import collect
 
-    return collect(netns="all", probes=())
+    return collect(netns="all", probes=(), tc_redirects=True)
 
 
 def _promises(taken: Snapshot) -> list[Promise]:

@@ -127,7 +127,7 @@ class Edge:
     """Id of the program that redirects."""
     mode: str | None = None
     via: str | None = None
-    """``devmap ports[0-3]``, ``cpumap cpus[0,2]``, or None for a plain redirect."""
+    """``devmap ports[0-3]``, ``cpumap cpus[0,2]``, ``bpf_redirect_peer``, or None for bpf_redirect."""
     why: str | None = None
     """What the state rests upon, where no finding says it."""
     deployments: tuple[str, ...] = ()

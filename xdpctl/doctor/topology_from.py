@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from xdpctl.doctor.finding import Finding
-    from xdpctl.host.model import Link, Snapshot
+    from xdpctl.host.model import Link, Snapshot, TcHook
 
 LOOPBACK = 772
 """ARPHRD_LOOPBACK: drawn only where something happens on it."""
@@ -49,6 +49,8 @@ def topology(snapshot: Snapshot, promises: Iterable[Promise] = ()) -> Topology:
         made.wiring(link)
         for mode, program in _xdp(link):
             made.redirects(link, mode, program)
+        for hooked in link.tc:
+            made.tc_redirects(link, hooked)
     made.promised(promises)
     touched = {end for one in made.edges for end in (one.source, one.target)}
     spaces = (
@@ -221,6 +223,32 @@ class _Making:
         end = self.end("untold", f"{program}", "somewhere", link)
         why = f"{self.program(program)} redirects, and its instructions don't tell where to"
         self.edges.append(Edge(REDIRECT, self.ids[link.ref], end, UNKNOWN, program, mode, None, why))
+
+    def tc_redirects(self, link: Link, hooked: TcHook) -> None:
+        """Where a TC program sends frames to: they are lost if there is no such device, or it is down.
+
+        Mirrors skb_do_redirect() (net/core/filter.c), which asks nothing of the target's driver.
+        """
+        name = hooked.program_name or self.program(hooked.program_id)
+        for one in self.snapshot.redirect_targets.get(hooked.program_id, ()):
+            there = self.snapshot.link(LinkRef(link.netns, one.ifindex)) if one.ifindex else None
+            via = None if one.helper == "bpf_redirect" else one.helper
+            why = f"{name} is attached ({hooked.hook}), and its instructions and globals were read"
+            state = PROVEN
+            if not one.ifindex:
+                state, why = UNKNOWN, f"{name} redirects, and its instructions don't tell where to"
+                end = self.end("untold", f"{hooked.program_id}", "somewhere", link)
+            elif there is None:
+                state, why = BROKEN, f"frames are lost: no interface has ifindex {one.ifindex}"
+                key, label = f"{link.netns}/{one.ifindex}", f"no interface has ifindex {one.ifindex}"
+                end = self.end("nowhere", key, label, link)
+            else:
+                end = self.ids[there.ref]
+                if not there.up:
+                    state, why = BROKEN, f"frames are lost: {there.name} is down"
+            edge = Edge(REDIRECT, self.ids[link.ref], end, state, hooked.program_id, None, via, why)
+            if edge not in self.edges:
+                self.edges.append(edge)
 
     def _redirect(
         self,

@@ -107,7 +107,7 @@ class _Words:
         if edge.deployments:
             text += f", promised by {', '.join(edge.deployments)}"
         lines = [text]
-        if edge.why and edge.state in (PROMISED, UNKNOWN):
+        if edge.why and not edge.findings and edge.state != PROVEN:
             lines.append(visible(edge.why))
         for finding in edge.findings:
             lines += map(visible, finding_lines(finding))

@@ -36,6 +36,7 @@ def collect(
     probes: Collection[str] | None = None,
     settings: bool = False,
     pools: bool = False,
+    tc_redirects: bool = False,
 ) -> Snapshot:
     """Observe the machine. What can't be read is None, and told in `Snapshot.problems`.
 
@@ -46,6 +47,7 @@ def collect(
             tracepoint or function and take 15 ms each.
         settings: read coalescing, pause, firmware, NUMA nodes, page pools and NAPI settings too.
         pools: read page pools with their statistics, and what the kernel's log says of them, into `pool_state`.
+        tc_redirects: look where the plain redirects of TC programs lead too; they can be many and large.
 
     Raises:
         NotFoundError: `netns` names a namespace that doesn't exist.
@@ -56,7 +58,7 @@ def collect(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _collect(netns, frozenset(statistics_of), probes, settings, pools)
+        return _collect(netns, frozenset(statistics_of), probes, settings, pools, tc_redirects)
     finally:
         if collecting:
             gc.enable()
@@ -68,6 +70,7 @@ def _collect(
     probes: Collection[str] | None,
     settings: bool,
     pools: bool,
+    tc_redirects: bool,
 ) -> Snapshot:
     problems: list[Problem] = []
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -91,6 +94,9 @@ def _collect(
     namespaces = _with_link_ids(namespaces, loaded.links, problems)
     attached = {number for space in namespaces for link in space.links for number in _programs_of(link)}
     leading = programs.redirects(attached, loaded.programs, problems)
+    if tc_redirects:
+        hooked = {one.program_id for space in namespaces for link in space.links for one in link.tc}
+        leading.targets.update(programs.tc_redirects(hooked))
     online, possible = machine.cpus()
     return Snapshot(
         taken_at=taken_at,

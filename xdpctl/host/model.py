@@ -111,6 +111,8 @@ class RedirectTarget:
     """In the namespace of the device that redirects; None: its instructions don't tell."""
     read_from: str
     """``4 bytes at 0 of map 12 (redirect.rodata)``, ``its instructions``."""
+    helper: str = "bpf_redirect"
+    """Of TC programs also bpf_clone_redirect, bpf_redirect_neigh, bpf_redirect_peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +424,7 @@ class Snapshot:
     redirect_maps: Mapping[int, tuple[RedirectMap, ...]] = field(default_factory=dict)
     """By program id: the maps that it can redirect through, empty ones too."""
     redirect_targets: Mapping[int, tuple[RedirectTarget, ...]] = field(default_factory=dict)
-    """By program id: where its plain redirects lead."""
+    """By program id: where its plain redirects lead; TC programs' only on request (`collect(tc_redirects=True)`)."""
     modules: tuple[str, ...] | None = None
     bpffs: tuple[str, ...] = ()
     """Mount points of bpf filesystems."""

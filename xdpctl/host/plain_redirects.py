@@ -7,6 +7,7 @@ Mirrors bpf_insn_prepare_dump() (kernel/bpf/syscall.c), which puts map ids where
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import XdpctlError
@@ -37,7 +38,7 @@ def budget() -> flow.Steps:
 def targets(
     code: bytes, helpers: Mapping[bytes, int], steps: flow.Steps | None = None
 ) -> tuple[RedirectTarget, ...]:
-    """Each different target of its bpf_redirect() calls; one without an ifindex where any can't be told.
+    """Each different target of its redirects that use no map; one without an ifindex where any can't be told.
 
     Args:
         code: the instructions of a loaded program.
@@ -68,9 +69,11 @@ def targets(
     )
     told: dict[RedirectTarget, None] = {}
     for site in found.calls.values():
-        if flow.REDIRECTS[site.helper] == "bpf_redirect":
-            for known in site.arguments[0] or (None,):
-                told[data.target(known)] = None
+        helper = flow.REDIRECTS.get(site.helper, "bpf_redirect_map")
+        if helper == "bpf_redirect_map":
+            continue
+        for known in site.arguments[1 if helper == "bpf_clone_redirect" else 0] or (None,):
+            told[replace(data.target(known), helper=helper)] = None
     return tuple(told)
 
 

@@ -217,6 +217,24 @@ class _Reading:
         return self._targets[number]
 
 
+def tc_redirects(attached: Iterable[int]) -> dict[int, tuple[RedirectTarget, ...]]:
+    """Where plain redirects of TC programs lead, by program id; none of those that make none, or can't be read."""
+    from xdpctl.bpf import query
+    from xdpctl.host import plain_redirects
+
+    found = {}
+    steps = plain_redirects.budget()
+    for number in sorted(set(attached)):
+        helpers = tc_offsets()
+        try:
+            code = query.xlated(number) if helpers else b""
+        except (XdpctlError, OSError):
+            continue
+        if _finds(code, helpers):
+            found[number] = plain_redirects.targets(code, helpers, steps)
+    return found
+
+
 def _finds(code: bytes, wanted: Iterable[bytes]) -> bool | None:
     if not code:
         return None
@@ -262,6 +280,23 @@ def helper_offsets() -> Mapping[bytes, int]:
     return {} if None in found else {key: number for key, number in found.items() if key}
 
 
+@lru_cache(maxsize=1)
+def tc_offsets() -> Mapping[bytes, int]:
+    """The same of the helpers by which TC programs redirect; those that this kernel lacks are left out."""
+    from xdpctl.bpf import asm
+    from xdpctl.libbpf import uapi
+
+    zeros = b"".join(asm.mov_imm(one, 0) for one in (asm.R2, asm.R3, asm.R4))
+    found = {}
+    for number, first in ((_BPF_REDIRECT, True), (152, True), (155, True), (13, False)):
+        # bpf_redirect_neigh, bpf_redirect_peer, bpf_clone_redirect, which takes the context first
+        code = (asm.mov_imm(asm.R1, 0) if first else b"") + zeros + asm.call(number) + asm.leave()
+        offset = _offset_in(code, uapi.PROG_TYPE_SCHED_CLS)
+        if offset:
+            found[offset] = number
+    return found
+
+
 def _one_of_two_maps() -> bytes | None:
     """How bpf_redirect_map looks where the verifier saw different maps come to one call: as the plain helper."""
     from xdpctl.bpf import asm, load
@@ -287,13 +322,13 @@ def _one_of_two_maps() -> bytes | None:
             os.close(descriptor)
 
 
-def _offset_in(code: bytes) -> bytes | None:
-    """The immediate of the one call in a program of ours, as the loaded program shows it."""
+def _offset_in(code: bytes, kind: int | None = None) -> bytes | None:
+    """The immediate of the one call in a program of ours (XDP if no type is given), as the loaded program shows it."""
     from xdpctl.bpf import load, query
     from xdpctl.libbpf import uapi
 
     try:
-        descriptor = load.program(uapi.PROG_TYPE_XDP, code)
+        descriptor = load.program(uapi.PROG_TYPE_XDP if kind is None else kind, code)
     except (XdpctlError, OSError):
         return None
     try:

@@ -174,6 +174,32 @@ def test_programs_of_every_hook_are_listed_with_their_mode(machine):
     ]
 
 
+def test_a_tc_redirect_is_broken_where_its_target_is_down_or_gone(machine):
+    host = machine()
+    for name, up in (("in", True), ("out", True), ("off", False)):
+        host.link(name, "igb", up=up)
+    host.change("in", tc=(TcHook("tcx-ingress", 8, "steer"),))
+    index = {name: one.ifindex for name, one in host.links.items()}
+    host.more["redirect_targets"] = {
+        8: (
+            RedirectTarget(index["out"], "x", "bpf_redirect_peer"),
+            RedirectTarget(index["off"], "x"),
+            RedirectTarget(99, "x"),
+            RedirectTarget(None, "x"),
+        )
+    }
+    found = topology(host.snapshot())
+    assert [(one.state, one.via, one.target) for one in redirects(found)] == [
+        ("proven", "bpf_redirect_peer", ":out"),
+        ("broken", None, ":off"),
+        ("broken", None, "nowhere:1/99"),
+        ("unknown", None, "untold:8"),
+    ]
+    lines = "\n".join(tree(found, colour=False))
+    assert "frames are lost: off is down" in lines
+    assert "frames are lost: no interface has ifindex 99" in lines
+
+
 def test_a_filter_keeps_what_a_link_is_connected_with_and_the_pairs_behind(story):
     host = story()
     host.link("alone", "igb")

@@ -58,6 +58,24 @@ def test_a_distance_that_looks_like_a_helpers_number_is_none():
     assert ifindexes(code) == []
 
 
+def test_each_helper_of_tc_has_its_target_where_it_takes_it():
+    peer, clone = struct.pack("=i", 5), struct.pack("=i", 6)
+    code = (
+        asm.mov(asm.R6, asm.R1)
+        + asm.mov_imm(asm.R2, 9)
+        + kernel_call(clone)
+        + asm.mov_imm(asm.R1, 7)
+        + asm.mov_imm(asm.R2, 0)
+        + kernel_call(peer)
+        + asm.leave()
+    )
+    found = plain_redirects.targets(code, {peer: 155, clone: 13})
+    assert {(one.helper, one.ifindex) for one in found} == {
+        ("bpf_clone_redirect", 9),
+        ("bpf_redirect_peer", 7),
+    }
+
+
 def test_when_the_budget_is_used_up_nothing_is_told():
     code = asm.mov_imm(asm.R1, 7) + asm.mov_imm(asm.R2, 0) + kernel_call(PLAIN) + asm.leave()
     steps = plain_redirects.budget()
