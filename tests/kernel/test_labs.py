@@ -137,6 +137,19 @@ def test_a_kept_lab_stands_until_clean_and_clean_removes_nothing_else(xdpctl, wo
     assert xdpctl("lab", "clean", env=env, check=True).stdout == "no lab is kept\n"
 
 
+@pytest.mark.parametrize("name", ["page-pool", "stuck-qdisc", "macvtap-queues"])
+def test_every_lab_with_a_place_can_be_kept_and_cleaned(name, xdpctl, tmp_path):
+    env = {"XDPCTL_RUN": str(tmp_path / "run"), "XDPCTL_PROGRAMS": str(ROOT / "build/bpf")}
+    done = xdpctl("lab", "keep", name, env=env, check=True)
+    assert namespaces() == [f"lab-{name}-guest", f"lab-{name}-host"]
+    assert "xdpctl lab clean removes it" in done.stdout
+    for line in done.stdout.splitlines():
+        if line.startswith("$ xdpctl pool list"):  # what it offers to look around with works
+            xdpctl(*line.split()[2:], "--duration", "0", env=env, check=True)
+    xdpctl("lab", "clean", env=env, check=True)
+    assert namespaces() == []
+
+
 def test_a_namespace_that_got_the_inode_of_one_of_ours_is_not_taken_for_it(world, tmp_path, monkeypatch):
     monkeypatch.setenv("XDPCTL_RUN", str(tmp_path))
     left = kept.Kept("veth-redirect")
