@@ -101,7 +101,7 @@ def bar(left: str, right: str, width: int) -> Line:
     return [Cell(left + right.rjust(width - len(left)), BAR)]
 
 
-def rooms(wanted: Sequence[int], lines: int, *, least: int = 3) -> list[int]:
+def rooms(wanted: Sequence[int], lines: int) -> list[int]:
     """How many lines each section gets of those there are.
 
     The first is the one that scrolls: it gets what the others leave, and they at most four each until it is content.
@@ -109,11 +109,11 @@ def rooms(wanted: Sequence[int], lines: int, *, least: int = 3) -> list[int]:
     Args:
         wanted: lines that each would fill, without its bar.
         lines: without the bars.
-        least: for the first.
     """
     if not wanted:
         return []
     first, *others = wanted
+    least = max(3, lines * 2 // 5)
     given = [min(one, 4) for one in others]
     while given and sum(given) > max(0, lines - min(first, least)):
         given[max(range(len(given)), key=lambda place: (given[place], place))] -= 1
@@ -167,5 +167,7 @@ def _title(table: Table, start: int, shown: int) -> Line:
         return [Cell(table.title, BOLD), Cell(f"  {table.remark}", DIM)]
     if shown >= table.length:
         return [Cell(table.title, BOLD)]
+    if not shown:
+        return [Cell(table.title, BOLD), Cell(f"  {table.length}, no room here", DIM)]
     end = min(table.length, start + shown)
     return [Cell(table.title, BOLD), Cell(f"  {start + 1} to {end} of {table.length}", DIM)]
