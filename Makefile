@@ -81,6 +81,7 @@ matrix: root setup-matrix build ## The oracle and kernel tests on Debian's kerne
 .PHONY: pages
 pages: root setup-dev build ## Run what README.md and docs/ show, and write down what it prints
 	@$(PYTHON) -m xdpctl.doctor.findings_page >build/findings.md && mv build/findings.md docs/findings.md
+	@$(PYTHON) -m xdpctl.trace.metrics >build/metrics.md && mv build/metrics.md docs/metrics.md
 	@$(PYTHON) tests/support/console.py README.md docs/json.md
 
 .PHONY: images
