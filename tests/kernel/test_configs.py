@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
-from attachments import agree, detach
+from attachments import agree, attach, detach
 from deployments import apply_file, assert_same, destroy, forget_all, machine, plan_of
+from kernels import GRO_STARTS_NAPI
 
 from xdpctl.deploy import state
 from xdpctl.deploy.drift import look
@@ -15,6 +19,7 @@ from xdpctl.deploy.healing import heal
 
 pytestmark = pytest.mark.kernel
 
+PASS = Path(__file__).resolve().parents[2] / "build" / "bpf" / "pass.bpf.o"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -52,15 +57,24 @@ def test_a_config_holds_what_it_says(world, spaces, path, tmp_path):
     moved = moved.replace("[[redirect]]", f'[[redirect]]\nnetns = "{host}"').replace(
         '"../', f'"{CONFIGS.parent}/'
     )
+    if "XDPCTL_TEST_SLOW" in os.environ or shutil.which("clang") is None:
+        # a guest: what `make` has compiled from the same sources
+        moved = re.sub(r'source = ".*/bpf/(\w+)\.bpf\.c"', rf'object = "{PASS.parent}/\1.bpf.o"', moved)
     (tmp_path / "blocked.csv").write_text((CONFIGS / "blocked.csv").read_text())
     file = tmp_path / path.name
     file.write_text(moved)
     name, more = path.stem, {"netns": pod, "match": "*"} if "netns" in text and "pod-" in text else {}
+    if name == "veth-redirect" and not GRO_STARTS_NAPI:
+        # no setting gives the other end its NAPI: it is foreseen, and a program there is what helps
+        assert [one.id for one in plan_of(file).failing] == ["redirect.veth-peer-napi"]
+        attach(PASS, "veth_xxx0p", netns=pod)
     before = machine(host, pod)
+    there = {one["program"]["id"] for one in agree(world, pod)}
 
     apply_file(file, **more)
     applied = machine(host, pod)
     attached = agree(world, host) + agree(world, pod)  # bpftool confirms each line
+    attached = [one for one in attached if one["program"]["id"] not in there]
     CHECKS[name](world, host, pod, attached)
     assert plan_of(file, **more).changes == ()
     assert look(name).drifts == ()
@@ -87,8 +101,9 @@ def _still(one):
 
 def veth_redirect(world, host, pod, attached):
     assert [(one["interface"], one["mode"]) for one in attached] == [("veth_in0", "native")]
-    assert features(world, pod, "veth_xxx0p")["generic-receive-offload"] == "on"
-    assert features(world, pod, "veth_in0p")["generic-receive-offload"] == "off"
+    if GRO_STARTS_NAPI:
+        assert features(world, pod, "veth_xxx0p")["generic-receive-offload"] == "on"
+        assert features(world, pod, "veth_in0p")["generic-receive-offload"] == "off"
 
 
 def blocklist(world, host, _pod, attached):

@@ -61,16 +61,20 @@ def read(path: Path) -> tuple[Deployment, tuple[Change, ...]]:
     except OSError as error:
         raise ConfigError(f"can't read {path}: {(error.strerror or str(error)).lower()}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(
-            f"{path} is no plan of xdpctl: {error}", hint="xdpctl plan --out plan.json FILE"
+            f"{path} is no plan of xdpctl: {why}", hint="xdpctl plan --out plan.json FILE"
         ) from error
 
 
 def unforeseen(planned: tuple[Change, ...], now: tuple[Change, ...]) -> list[Change]:
     """Changes that are needed now and were not planned: the machine has changed."""
-    known = [_essence(one) for one in planned]
+    known = {_essence(one) for one in planned}
     return [one for one in now if _essence(one) not in known]
 
 
-def _essence(change: Change) -> tuple[Any, ...]:
-    return change.kind, change.netns, change.target, change.ifindex, dict(change.before), dict(change.after)
+def _essence(change: Change) -> str:
+    """What a change does, without why and without the namespace's inode: one text, so that many are compared fast."""
+    sides = dict(change.before), dict(change.after)
+    told = (change.kind, change.netns, change.target, change.ifindex, *sides)
+    return json.dumps(told, sort_keys=True)
