@@ -49,7 +49,7 @@ def apply(
 
     xdpctl apply --undo
     """
-    from xdpctl.cli.deployment import settle_pending
+    from xdpctl.cli.deployment import heard, settle_pending
     from xdpctl.cli.output import print_json, print_line
     from xdpctl.deploy.lock import locked
     from xdpctl.errors import ConfigError
@@ -68,7 +68,8 @@ def apply(
             if as_json:
                 print_json({"settled": settled})
             return
-        _apply(named, parse_variables(variables), replan=replan, force=force, yes=yes, as_json=as_json)
+        with heard():
+            _apply(named, parse_variables(variables), replan=replan, force=force, yes=yes, as_json=as_json)
 
 
 def _apply(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from xdpctl.deploy.change import Change
     from xdpctl.deploy.plan import Plan
@@ -111,6 +112,27 @@ def print_plan(plan: Plan) -> None:
     sys.stdout.write(plain(summary(plan)) + "\n")
 
 
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Around what is told and what is done: that nobody reads it, or that it can't be written, stops no change.
+
+    Raises:
+        OutputFailed: at the end, when all is done.
+    """
+    from xdpctl.cli.main import OutputFailed, Unheard
+
+    told = sys.stdout
+    unheard = Unheard(told)
+    sys.stdout = unheard
+    try:
+        yield
+        unheard.flush()
+    finally:
+        sys.stdout = told
+    if unheard.failed is not None:
+        raise OutputFailed(*unheard.failed.args)
+
+
 def summary(plan: Plan) -> str:
     """``edge: 12 changes, 2 of them disturb traffic``."""
     waits = f"; waits for {', '.join(plan.waiting)}" if plan.waiting else ""
@@ -147,7 +169,10 @@ def progress() -> Callable[[int, int, Change], None]:
         from xdpctl.cli.output import plain
 
         where = f"{change.netns}/{change.target}" if change.netns else change.target
-        sys.stderr.write(f"[{number + 1:{len(str(count))}}/{count}] {plain(change.kind)} {plain(where)}\n")
+        with contextlib.suppress(OSError):  # whoever reads it may have gone: no reason to stop half-way
+            sys.stderr.write(
+                f"[{number + 1:{len(str(count))}}/{count}] {plain(change.kind)} {plain(where)}\n"
+            )
 
     return tell
 
@@ -182,8 +207,6 @@ def settle_pending(*, resume: bool = False, undo: bool = False) -> str | None:
         resume, undo = answer.startswith("f"), answer.startswith("u")
     if not resume and not undo:
         apply.require_nothing_pending()
-    import contextlib
-
     with contextlib.closing(found):
         if resume or found.committed:
             made = apply.resume(found, progress())

@@ -86,6 +86,41 @@ class Output:
         return getattr(self._stream, name)
 
 
+class Unheard:
+    """stdout while the machine is changed: what can't be written is left out, and what is being done goes on.
+
+    Attributes:
+        failed: why it could not be written; None where it could, or nobody was reading.
+    """
+
+    def __init__(self, stream: TextIO | Output) -> None:
+        self._stream = stream
+        self._over = False
+        self.failed: OutputFailed | None = None
+
+    def write(self, text: str) -> int:
+        """Write text, or don't."""
+        self._tried(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or don't."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, do: Callable[[], Any]) -> None:
+        if self._over:
+            return
+        try:
+            do()
+        except OutputClosed:
+            self._over = True
+        except OutputFailed as error:
+            self._over, self.failed = True, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned, never a traceback shown (XDPCTL_DEBUG=1 shows it)."""
     stdout = sys.stdout

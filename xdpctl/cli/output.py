@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -70,4 +71,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
 
 def note(text: str) -> None:
     """A remark for people, on stderr so that it never mixes with data."""
-    sys.stderr.write(plain(text) + "\n")
+    with contextlib.suppress(OSError):  # whoever reads it may have gone: no reason to stop
+        sys.stderr.write(plain(text) + "\n")

@@ -32,14 +32,14 @@ def rollback(
     """
     from dataclasses import replace
 
-    from xdpctl.cli.deployment import agree, plan_json, print_plan, progress, settle_pending
+    from xdpctl.cli.deployment import agree, heard, plan_json, print_plan, progress, settle_pending
     from xdpctl.cli.output import note, print_json, print_line
     from xdpctl.deploy import apply as doing
     from xdpctl.deploy import ready, state
     from xdpctl.deploy.lock import locked
     from xdpctl.errors import NotFoundError
 
-    with locked(wait=wait):
+    with heard(), locked(wait=wait):
         settle_pending()
         present = state.current(name)
         if present is None:

@@ -14,9 +14,9 @@ from xdpctl.deploy import attaching
 from xdpctl.deploy.change import Change
 from xdpctl.deploy.desired import Deployment, DeploymentError, Place, Wrong
 from xdpctl.deploy.device import DeviceSettings, settings_changes
+from xdpctl.deploy.device_limits import MisfitError
 from xdpctl.deploy.resolve import Instance, LinkWish, MapUse, Resolved, label_of, resolve
 from xdpctl.deploy.state import Found, Stored
-from xdpctl.errors import ConfigError
 from xdpctl.host.model import LinkRef
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def of_resolved(found: Resolved, observed: Observed) -> Plan:
     planner = _Planner(found, observed)
     changes = planner.run()
     if planner.wrong:
-        raise DeploymentError(planner.wrong)
+        raise DeploymentError(planner.wrong, hint=planner.hint)
     return Plan(
         found.deployment,
         tuple(changes),
@@ -100,7 +100,7 @@ def of_resolved(found: Resolved, observed: Observed) -> Plan:
             )
         ),
         commit=planner.commit(changes),
-        notes=tuple(planner.notes),
+        notes=(*found.notes, *planner.notes),
     )
 
 
@@ -119,6 +119,7 @@ class _Planner:
     notes: list[str] = field(default_factory=list)
     entries: dict[str, tuple[str, ...]] = field(default_factory=dict)
     kept_found: list[Found] = field(default_factory=list)
+    hint: str | None = None
 
     @property
     def name(self) -> str:
@@ -297,10 +298,9 @@ class _Planner:
             return settings_changes(
                 link, settings, netns=label_of(self.observed.snapshot, link.netns), why=why
             )
-        except ConfigError as error:
-            self.wrong += [
-                Wrong(place, line.strip(), error.hint) for line in error.message.splitlines() if line.strip()
-            ]
+        except MisfitError as error:
+            self.wrong += [Wrong(place, f"{link.name}: {one}") for one in error.misfits]
+            self.hint = error.hint
             return []
 
     # -- what will be written down --------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ class Resolved:
     waiting: list[InterfaceWish] = field(default_factory=list)
     """Interfaces that are not there yet, and may come."""
     wrong: list[Wrong] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is no mistake, and may be one."""
 
 
 def resolve(deployment: Deployment, objects: Mapping[str, ObjFile], snapshot: Snapshot) -> Resolved:
@@ -173,6 +175,9 @@ def _links(found: Resolved, wish: InterfaceWish, snapshot: Snapshot) -> list[Lin
             told = chosen[0].driver or chosen[0].kind or "not known"
             found.wrong.append(Wrong(wish.place, f"{wish.name} has driver {told}, not {wish.driver}"))
         chosen = fitting
+    if not chosen and wish.name is None:
+        said = ", ".join(wish.match) or f"driver {wish.driver}"
+        found.notes.append(f"{wish.place}: {said} fits no interface now")
     return chosen
 
 

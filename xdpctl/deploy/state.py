@@ -271,8 +271,15 @@ def current(name: str) -> Stored | None:
     Raises:
         ConfigError: its file is damaged.
     """
-    document = read_file(folder(name) / "state.json")
-    return None if document is None else from_json(document)
+    path = folder(name) / "state.json"
+    try:
+        document = read_file(path)
+        return None if document is None else from_json(document)
+    except ConfigError as error:
+        kept = generations(name)
+        if kept:
+            error.hint = f"cp {folder(name) / 'history' / f'{kept[-1]}.json'} {path}"
+        raise
 
 
 def existing(name: str) -> Stored:
@@ -292,10 +299,13 @@ def names(*, destroyed: bool = False) -> list[str]:
     found = []
     with contextlib.suppress(OSError):
         for entry in sorted(os.listdir(runstate.folder() / "deployments")):  # noqa: PTH208 - names, not paths
-            with contextlib.suppress(ConfigError):
+            try:
                 stored = current(entry)
-                if stored is not None and (destroyed or not stored.destroyed):
-                    found.append(entry)
+            except ConfigError:
+                found.append(entry)  # who asks for it is told what is damaged
+                continue
+            if stored is not None and (destroyed or not stored.destroyed):
+                found.append(entry)
     return found
 
 
