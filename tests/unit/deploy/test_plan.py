@@ -361,3 +361,22 @@ def test_changes_tell_the_very_namespace():
     story_there = judged_plan(story(ensure=True), observed)
     placed = {one.kind: one.space for one in story_there.changes if one.ifindex is not None}
     assert placed == {"device.features": (BLUE, 5), "xdp.attach": (HERE, None)}
+
+
+def test_hardware_takes_a_program_beside_the_drivers():
+    both = Deployment(
+        "edge",
+        programs=tuple(ProgramWish(name, Path(f"{name}.o"), "0" * 64) for name in "ab"),
+        interfaces=(wish(AttachWish("a", mode="offload"), AttachWish("b", mode="native")),),
+    )
+    planned = plan(both, machine(), OBJECTS)
+    loads = {
+        one.target: (one.ifindex, one.after["offload"])
+        for one in planned.changes
+        if one.kind == "program.load"
+    }
+    assert loads == {"a": (10, True), "b": (None, False)}
+    assert [one.after["mode"] for one in planned.changes if one.kind == "xdp.attach"] == ["offload", "native"]
+    there = made(machine(), planned)
+    assert plan(both, there, OBJECTS).changes == ()
+    assert settled(made(there, plan(Deployment("edge"), there, {}))) == settled(machine())
