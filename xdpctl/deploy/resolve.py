@@ -200,7 +200,12 @@ def _near(name: str, known: list[str]) -> str | None:
 
 def _merge(found: Resolved, wish: InterfaceWish, link: Link) -> None:
     """Add what one [[interface]] wants of a link; two that want different things of it contradict each other."""
-    one = found.links.setdefault(link.ref, LinkWish(link))
+    one = found.links.get(link.ref)
+    if one is None:
+        one = found.links[link.ref] = LinkWish(link)
+    one.attach += [(attach, wish.place) for attach in wish.attach]
+    if wish.settings == DeviceSettings():
+        return
     merged: dict[str, Any] = {}
     for each in fields(DeviceSettings):
         before, more = getattr(one.settings, each.name), getattr(wish.settings, each.name)
@@ -224,7 +229,6 @@ def _merge(found: Resolved, wish: InterfaceWish, link: Link) -> None:
             one.said.setdefault(spot, wish.place)
         merged[each.name] = held.get("") if isinstance(before, (bool, int, type(None))) else held
     one.settings = DeviceSettings(**merged)
-    one.attach += [(attach, wish.place) for attach in wish.attach]
 
 
 # -- programs -----------------------------------------------------------------------------------------------------
