@@ -136,6 +136,9 @@ def _text(path: Path, wrong: list[Wrong], named_at: Place) -> str | None:
 
 
 def _included(base: Path, pattern: str, place: Place, wrong: list[Wrong]) -> list[Path]:
+    if "\0" in pattern:
+        wrong.append(Wrong(place, f"{pattern!r} can't be a path"))
+        return []
     path = Path(os.path.normpath(base.parent / pattern))
     if not any(one in pattern for one in GLOB):
         return [path] if _within(path, base.parent, wrong, place) else []

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from xdpctl.errors import near
 
+LONGEST_WAIT = 86400.0
 DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|min|m|h)?$"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
@@ -21,7 +22,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[^\s/:*?\[]{1,15}$")]
 Pattern = Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,64}$")]
 Duration = Annotated[str, StringConstraints(pattern=DURATION)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+PLAIN = r"^[^\x00-\x1f\x7f]+$"
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=PLAIN)]
 Count = Annotated[int, Field(ge=0, lt=1 << 32)]
 Value = bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -40,6 +42,15 @@ class DeploymentTable(Table):
         False, description="Take over programs that somebody else attached where ours are to be."
     )
     description: str | None = Field(None, description="For people.")
+
+
+class EntryTable(Table):
+    """One element of a map."""
+
+    key: Value = Field(
+        description="A number, an address, a prefix, an interface's name, or a table of members."
+    )
+    value: Value | None = Field(None, description="As the key; left out where the program itself writes it.")
 
 
 class MapTable(Table):
@@ -65,15 +76,6 @@ class MapTable(Table):
         if self.entries is not None and self.entries_from is not None:
             raise ValueError("entries and entries_from: give one of them")
         return self
-
-
-class EntryTable(Table):
-    """One element of a map."""
-
-    key: Value = Field(
-        description="A number, an address, a prefix, an interface's name, or a table of members."
-    )
-    value: Value | None = Field(None, description="As the key; left out where the program itself writes it.")
 
 
 class ProgramTable(Table):
@@ -235,6 +237,8 @@ class InterfaceTable(Table):
             raise ValueError("name and match: give one of them")
         if self.wait is not None and self.name is None:
             raise ValueError("wait is for an interface with a name")
+        if seconds(self.wait) > LONGEST_WAIT:
+            raise ValueError(f"wait = {self.wait!r} is longer than a day")
         return self
 
 
@@ -330,14 +334,25 @@ def check(
     try:
         return File.model_validate(document), []
     except ValidationError as error:
-        told = []
+        by_path: dict[tuple[str | int, ...], list[Any]] = {}
         for one in error.errors(include_url=False):
-            path = _real_path(document, one["loc"])
-            told.append((path, *_in_words(one, path)))
+            absent = one["type"] in ("missing", "extra_forbidden")
+            by_path.setdefault(_real_path(document, one["loc"], absent=absent), []).append(one)
+        told = [(path, *words) for path, found in by_path.items() for words in _of_arms(found, path)]
         return None, list(dict.fromkeys(told))
 
 
-def _real_path(document: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+def _of_arms(found: list[Any], path: tuple[str | int, ...]) -> list[tuple[str, str | None]]:
+    """What is said of one value: where it may be of several types, of the one that was meant."""
+    others = [one for one in found if one["type"] not in _TYPES]
+    if others or len(found) == 1:
+        return [_in_words(one, path) for one in others or found]
+    words = list(dict.fromkeys(_TYPES[one["type"]] for one in found))
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return [(f"{_shown(found[0].get('input'))} is not {listed}", None)]
+
+
+def _real_path(document: Any, loc: tuple[str | int, ...], *, absent: bool) -> tuple[str | int, ...]:
     """The path into the document: pydantic's also names the arms of unions."""
     path: list[str | int] = []
     at: Any = document
@@ -347,7 +362,7 @@ def _real_path(document: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ..
         ):
             at = at[step]  # type: ignore[index]  # an int where it is a list
             path.append(step)
-        elif place == len(loc) - 1 and isinstance(at, dict) and _is_key(step):
+        elif absent and place == len(loc) - 1 and isinstance(at, dict) and _is_key(step):
             path.append(step)  # a key that is missing
     return tuple(path)
 
@@ -385,16 +400,18 @@ def _in_words(error: Any, path: tuple[str | int, ...]) -> tuple[str, str | None]
         return "missing", None
     if kind == "value_error":
         return str(context.get("error", error["msg"])), None
-    shown = (
-        repr(given)
-        if not isinstance(given, (dict, list))
-        else f"a {'table' if isinstance(given, dict) else 'list'}"
-    )
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    shown = _shown(given)
     if kind == "literal_error":
         return f"{shown} is not allowed", f"one of {context['expected'].replace(' or ', ', ')}"
+    if kind == "list_type" and isinstance(given, dict) and path and path[-1] in _ARRAYS:
+        return (
+            "this is an array of tables",
+            f"[[{'.'.join(str(one) for one in path if isinstance(one, str))}]]",
+        )
     if kind in _TYPES:
         return f"{shown} is not {_TYPES[kind]}", None
+    if kind in _LENGTHS:
+        return f"{shown} is not allowed", _LENGTHS[kind].format(**context)
     if kind == "string_pattern_mismatch":
         pattern = context["pattern"]
         return f"{shown} is not allowed", _PATTERNS.get(pattern, f"it must match {pattern}")
@@ -405,14 +422,31 @@ def _in_words(error: Any, path: tuple[str | int, ...]) -> tuple[str, str | None]
     }
     if kind in limits:
         name, word = limits[kind]
-        return f"{shown} is out of range", f"{word} {context[name]}"
+        return f"{shown} is out of range", f"{word} {context[name]:g}" if context[
+            name
+        ] < 1e6 else f"{word} {context[name]}"
     return f"{shown}: {error['msg']}", None
 
 
+def _shown(given: Any) -> str:
+    if isinstance(given, (dict, list)):
+        return f"a {'table' if isinstance(given, dict) else 'list'}"
+    shown = given.isoformat() if hasattr(given, "isoformat") else repr(given)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+_ARRAYS = ("program", "interface", "redirect", "attach")
+_LENGTHS = {
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "at least {min_length} character",
+    "finite_number": "a finite number",
+}
 _PATTERNS = {
+    PLAIN: "no control characters",
     r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$": "letters, digits, _ and -, at most 64: it becomes part of a pin's path",
     r"^[A-Za-z_][A-Za-z0-9_]{0,127}$": "a C name",
     r"^[^\s/:*?\[]{1,15}$": "an interface name of at most 15 characters; globs go into match",
+    r"^[^\s/]{1,64}$": "no blanks and no slash, at most 64 characters",
     r"^[0-9a-fA-F]{64}$": "64 hexadecimal digits",
     DURATION: 'a duration such as "30s" or "2min"',
 }
