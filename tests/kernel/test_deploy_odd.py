@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from attachments import programs_of
+from attachments import attach, detach, programs_of
 from deployments import SOURCE, apply_file, destroy, forget_all
 
+from xdpctl.attach.status import status
+from xdpctl.bpf import pins
 from xdpctl.deploy import state
 
 pytestmark = pytest.mark.kernel
@@ -130,4 +132,61 @@ def test_a_plan_that_somebody_changed_does_not_leave_the_pins_folder(edge, xdpct
     plan.write_text(json.dumps(document))
     done = xdpctl("apply", "--yes", plan)
     assert done.returncode == 2
+    assert programs_of(inside, "va") == []
+
+
+def test_what_a_vanished_namespace_leaves_behind_goes_with_its_deployment(world, edge, xdpctl):
+    inside, path = edge
+    apply_file(path)
+    world.run("ip", "netns", "del", inside)
+    done = xdpctl("drift")
+    assert done.returncode == 1
+    assert f"no such network namespace: {inside}" in done.stdout
+    assert f"wants: no such network namespace: {inside}" in xdpctl("export", check=True).stderr
+    assert xdpctl("apply", "--yes", path).returncode == 2
+    xdpctl("destroy", "--yes", "edge", check=True)
+    assert [str(one) for one in pins.walk()] == [], "the pin of a link whose device is gone included"
+
+
+def test_the_same_deployment_from_another_file_is_no_new_generation(edge, tmp_path, xdpctl):
+    _, path = edge
+    apply_file(path)
+    other = tmp_path / "elsewhere" / "other.toml"
+    xdpctl("export", "-o", other, "--copy-to", other.parent / "objects", check=True)
+    assert xdpctl("apply", "--yes", other, check=True).stdout == "edge: nothing to do, generation 1\n"
+    destroy("edge")
+
+
+def test_programs_join_a_tc_hook_where_somebody_elses_stands(world, edge, compile_c, xdpctl):
+    inside, path = edge
+    obj = compile_c(SOURCE)
+    attach(obj, "va", netns=inside, hook="ingress", program="deployed_tc")
+    path.write_text(path.read_text() + 'hook = "ingress"\n')
+    done = xdpctl("apply", "--yes", path, check=True)
+    assert "+ tc.attach" in done.stdout
+    assert programs_of(inside, "va") == ["deployed_tc", "deployed_tc"]
+    assert xdpctl("plan", path, check=True).stdout == "edge: nothing to do\n"
+    destroy("edge")
+    assert programs_of(inside, "va") == ["deployed_tc"], "what was there before stays"
+    detach("va", netns=inside, all=True)
+
+
+@pytest.mark.parametrize("how", ["--undo", "--resume"])
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_taking_over_what_xdpctl_attach_put_there_can_be_taken_back(edge, compile_c, xdpctl, how, mode):
+    inside, path = edge
+    attach(compile_c(SOURCE), "va", netns=inside, program="deployed_xdp", mode=mode)
+    (before,) = status(netns=inside).attachments
+    path.write_text(path.read_text().replace('"edge"\n', '"edge"\nadopt = true\n'))
+    died = xdpctl("apply", "--yes", path, env={"XDPCTL_DIE_AT": "after:2" if mode == "native" else "after:3"})
+    assert died.returncode == -9
+    xdpctl("apply", how, check=True)
+    (after,) = status(netns=inside).attachments
+    assert after.ours
+    if how == "--undo":
+        assert (after.program.id, after.mode) == (before.program.id, mode)
+    else:
+        assert (after.program.id == before.program.id, after.mode) == (False, "native")
+        destroy("edge")
+    detach("va", netns=inside, all=True) if how == "--undo" else None
     assert programs_of(inside, "va") == []

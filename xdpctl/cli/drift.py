@@ -94,7 +94,8 @@ def _print(found: Answer, after: Answer, healed: int | None, *, quiet: bool) -> 
         where = f"{each.netns}/{each.target}" if each.netns else each.target
         print_line(f"{found.deployment}: {each.kind:9} {where}: {each.message}")
     if healed is not None:
-        left = f", {len(after.drifts)} differences are left" if after.drifts else ""
-        print_line(f"{found.deployment}: healed by {healed} changes{left}")
+        count = len(after.drifts)
+        left = f", {count} difference{'s are' if count > 1 else ' is'} left" if count else ""
+        print_line(f"{found.deployment}: healed by {healed} change{'' if healed == 1 else 's'}{left}")
     elif not found.drifts and not quiet:
         print_line(f"{found.deployment}: as applied")

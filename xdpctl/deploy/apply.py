@@ -86,6 +86,10 @@ def run(plan: Plan, *, command: str | None = None, progress: Callable[[int, int,
     return Applied(plan.changes, wanted.generation)
 
 
+LOCAL = ("place", "object", "origin", "source")
+"""Keys of a deployment that say where it was written, not what it is."""
+
+
 def same(stored: Stored, wanted: Stored) -> bool:
     """Whether what is written down already says what would be."""
     return (
@@ -102,7 +106,7 @@ def _placeless(stored: Stored) -> object:
 
     def strip(value: object) -> object:
         if isinstance(value, dict):
-            return {key: strip(one) for key, one in value.items() if key not in ("place", "object")}
+            return {key: strip(one) for key, one in value.items() if key not in LOCAL}
         if isinstance(value, list):
             return [strip(one) for one in value]
         return value
@@ -233,6 +237,12 @@ def collect_garbage(name: str) -> None:
     programs_used = set(stored.programs) if stored is not None and not stored.destroyed else set()
     maps_used = set(stored.maps) if stored is not None and not stored.destroyed else set()
     base = state.pin_folder(name)
+    if not programs_used:
+        from xdpctl.deploy import drift, observe
+
+        # links whose device went without us: nothing else would name them once the programs are gone
+        gone = set(observe.programs_below(base).values())
+        drift.clear_stale(observe.link_pins() if gone else (), gone)
     with contextlib.suppress(OSError):
         for folder in sorted((base / "programs").iterdir()):
             if folder.name not in programs_used:

@@ -126,6 +126,10 @@ class _Comparison:
             if each.key is not None and (each.mode == "offload") not in slots:
                 self.detach_xdp(link, each, "it is no longer in the deployment")
 
+    def pinned_by_hand(self, link: Link, old: Present) -> bool:
+        """Whether `xdpctl attach` holds somebody else's program by a pinned link, which must outlive an undo."""
+        return (link.ifindex, old.id, "xdp") in self.pinned
+
     def one_xdp(self, link: Link, wish: Hooked, present: list[Present]) -> None:
         mode, via = wish.wish.mode, wish.wish.via or "link"
         if not present:
@@ -150,14 +154,14 @@ class _Comparison:
         if fits and old.key == wish.key:
             return
         if fits and not (old.via == "netlink" and via == "link" and wish.wish.via is not None):
-            before, why = self.old_side(wish, old)
+            before, why = self.old_side(link, wish, old)
             after = self.side(wish.key, "xdp", mode=old.mode, via=old.via)
             self.change("xdp.update", link, before, after, f"{why}: no frame passes without a program")
             return
         if old.key is not None:
             self.detach_xdp(link, old, f"{mode} mode is wanted, not {old.mode}", first=True)
         else:
-            before, _ = self.old_side(wish, old)
+            before, _ = self.old_side(link, wish, old)
             self.change(
                 "xdp.detach", link, before, {**self.side(None, "xdp", mode=old.mode, via=old.via), "for": wish.key},
                 f"somebody else's program makes room, since it runs in {old.mode} mode", traffic=True,
@@ -171,13 +175,15 @@ class _Comparison:
             traffic=True,
         )
 
-    def old_side(self, wish: Hooked, old: Present) -> tuple[dict[str, Any], str]:
+    def old_side(self, link: Link, wish: Hooked, old: Present) -> tuple[dict[str, Any], str]:
         if old.key is not None:
             return self.side(
                 old.key, "xdp", mode=old.mode, via=old.via
             ), f"a new version of {wish.wish.program}"
         self.keep(old.id)
         foreign = self.side(f"kept/{old.id}", "xdp", mode=old.mode, via=old.via, foreign=old.id)
+        if self.pinned_by_hand(link, old):
+            foreign["pinned"] = True
         return foreign, f"program {old.id}, attached by somebody else, is taken over"
 
     def keep(self, number: int) -> None:
@@ -337,9 +343,9 @@ class _Comparison:
                 more["behind"] = before.key
         keys = [key for hook, _, key in self.line if hook == at]
         spot = len(self.line)
-        if more.get("before") in keys:
+        if "before" in more and more["before"] in keys:
             spot = next(place for place, each in enumerate(self.line) if each[::2] == (at, more["before"]))
-        elif more.get("behind") in keys:
+        elif "behind" in more and more["behind"] in keys:
             spot = 1 + next(
                 place for place, each in enumerate(self.line) if each[::2] == (at, more["behind"])
             )

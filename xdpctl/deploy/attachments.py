@@ -209,7 +209,7 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
     old = _attachment(held, change, ref, "xdp", now, before, now_mode)
     target = _target(change, ref, "xdp", now_mode)
     (XdpNetlink() if old.link_id is None else XdpLink()).replace(wanted, target, old, held.transaction)
-    if after.get("foreign") is not None and old.pin is not None:
+    if after.get("foreign") is not None and not after.get("pinned") and old.pin is not None:
         from xdpctl.bpf import pins
 
         pins.unpin(old.pin)  # somebody else's link is theirs again

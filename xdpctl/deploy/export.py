@@ -217,6 +217,8 @@ class _Maker:
         stored = held.stored.deployment
         mine = [one for one in self.seen.programs if one.deployment == stored.name]
         used: list[str] = []
+        for wrong in held.found.wrong:
+            self.leave_out(f"what {wrong.place} wants", wrong.message)
         for ref, wish in held.found.links.items():
             link = self.seen.snapshot.link(ref)
             here = [one for one in mine if one.link.ref == ref]

@@ -94,7 +94,7 @@ def observe(
     others: dict[int, str] = {}
     for other in _deployments():
         if other != name:
-            for number in _programs_below(state.pin_folder(other)).values():
+            for number in programs_below(state.pin_folder(other)).values():
                 others[number] = other
     return Observed(
         snapshot=snapshot,
@@ -148,7 +148,7 @@ def _deployments() -> list[str]:
         return []
 
 
-def _programs_below(folder: Path) -> dict[str, int]:
+def programs_below(folder: Path) -> dict[str, int]:
     """``FOLDER/FUNCTION`` -> id of the programs pinned there; prog_arrays that lie beside them are none."""
     import os
 
@@ -199,4 +199,4 @@ def _pins_of(
             kept[path.name] = query.program_info(fd).id
         finally:
             os.close(fd)
-    return _programs_below(folder), maps, kept
+    return programs_below(folder), maps, kept
