@@ -93,7 +93,7 @@ def dot(topology: Topology) -> str:
         f"  node [shape=plain, fontname={quoted(FONT)}, fontsize=11];",
         f'  edge [fontname={quoted(FONT)}, fontsize=9, arrowsize=0.8, color="{GREY}"];',
     ]
-    for number, space in enumerate(topology.spaces):
+    for number, space in reversed(list(enumerate(topology.spaces))):  # the last is drawn on top
         lines += [
             f"  subgraph cluster_{number} {{",
             f"    graph [label=<<B>{markup(space.title)}</B>>, labelloc=t, labeljust=l, fontsize=12,",
