@@ -109,7 +109,11 @@ def test_counters_that_grew_stand_beside_the_drops(pair, xdpctl):
     here, port = pair
     asked = ("trace", "drops", "--netns", here, "--iface", "s0", "--duration", "0.5")
     done = while_sending(port, lambda: xdpctl(*asked, "--json", check=True))
-    (line,) = json.loads(done.stdout)["counters"]
+    counters = json.loads(done.stdout)["counters"]
+    if RELEASE < (6, 3):
+        assert counters == []  # the driver behind the redirect refuses a bulk: s0 counts nothing
+        return
+    (line,) = counters
     assert line["device"]["name"] == "s0"
     names = {one["name"]: one["packets"] for one in line["counters"]}
     assert names["rx_drops"] > 0

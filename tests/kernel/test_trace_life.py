@@ -70,11 +70,12 @@ def test_ctrl_c_ends_a_tracer_and_nothing_stays_attached(tracer):
             held.update(programs_of(child.pid))
             return len(held) >= least
 
-        assert until(attached, 30), child.poll()
+        assert until(attached, 60), child.poll()
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=30)
     finally:
         child.kill()
+        child.communicate()
     assert child.returncode in (0, 130), told
     assert "Traceback" not in told
     assert until(lambda: not any(map(loaded, held)))
@@ -87,13 +88,17 @@ def test_ctrl_c_while_a_tracer_starts_is_no_error(after):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     held = set()
-    # before that it is Python that starts
-    assert until(lambda: b"libbpf" in Path(f"/proc/{child.pid}/maps").read_bytes())
-    end = time.monotonic() + after
-    while time.monotonic() < end:
-        held |= programs_of(child.pid)
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=30)
+    try:
+        # before that it is Python that starts
+        assert until(lambda: b"libbpf" in Path(f"/proc/{child.pid}/maps").read_bytes(), 60)
+        end = time.monotonic() + after
+        while time.monotonic() < end:
+            held |= programs_of(child.pid)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=30)
+    finally:
+        child.kill()
+        child.communicate()
     assert "internal error" not in told
     assert until(lambda: not any(map(loaded, held)))
 

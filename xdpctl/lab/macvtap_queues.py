@@ -11,16 +11,18 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.lab.scenario import BY_HAND, CURE, HAPPENS, TOLD, Lab, Measured, Outcome
-from xdpctl.lab.taps import Queues, produce
+from xdpctl.lab.taps import Queues, produce, senders
 
 if TYPE_CHECKING:
+    import socket
+
     from xdpctl.lab.stage import Stage
     from xdpctl.trace.drops import DropTrace
 
 SLOTS = 64
 """The macvtap's txqueuelen when a queue is opened is its ring's size."""
-FRAMES = 360
-"""More than four rings hold; divisible by 1 to 4 producers and more than 4 * SLOTS."""
+FRAMES = 432
+"""Divisible by 1 to 4 producers; each of four queues gets more than it holds, however hashes spread them."""
 MAC = "02:00:00:00:71:01"
 COMBINATIONS = tuple((queues, producers) for queues in range(1, 5) for producers in range(1, 5))
 
@@ -45,8 +47,8 @@ def play(stage: Stage) -> Outcome:
     host = stage.netns("host")
     with netns.enter(host):
         ifindex = interfaces.ifindex("mt0")
-    with DropTrace() as tracer:
-        before = {pair: feed(stage, tracer, ifindex, *pair, reads=False) for pair in COMBINATIONS}
+    with DropTrace() as tracer, senders(stage.netns("guest"), "pb", 4) as made:
+        before = {pair: feed(stage, tracer, ifindex, made, *pair, reads=False) for pair in COMBINATIONS}
         stage.chapter(HAPPENS)
         stage.say(
             f"{FRAMES} frames to queues of {SLOTS} slots that nobody reads; lost, by queues and producers:"
@@ -80,7 +82,7 @@ def play(stage: Stage) -> Outcome:
         )
         stage.chapter(CURE)
         stage.say("the reader reads as fast as frames come:")
-        after = {pair: feed(stage, tracer, ifindex, *pair, reads=True) for pair in COMBINATIONS}
+        after = {pair: feed(stage, tracer, ifindex, made, *pair, reads=True) for pair in COMBINATIONS}
         grid(stage, after)
     lost, kept = (sum(one["lost"] for one in rows.values()) for rows in (before, after))
     known = sum(one["drops"] - one["unreadable"] for one in before.values())
@@ -108,7 +110,14 @@ def why(known: int, race: int) -> str:
 
 
 def feed(
-    stage: Stage, tracer: DropTrace, ifindex: int, queues: int, producers: int, *, reads: bool
+    stage: Stage,
+    tracer: DropTrace,
+    ifindex: int,
+    made: list[socket.socket],
+    queues: int,
+    producers: int,
+    *,
+    reads: bool,
 ) -> dict[str, Any]:
     """One combination: what was sent, read and lost, and what the tracer saw of the rings.
 
@@ -125,9 +134,7 @@ def feed(
             if reads:
                 got += sum(held.drain())
 
-        sent = produce(
-            stage.netns("guest"), "pb", MAC, producers=producers, each=FRAMES // producers, between=reader
-        )
+        sent = produce(made[:producers], MAC, each=FRAMES // producers, between=reader)
         got += sum(held.drain())
     finally:
         held.close()

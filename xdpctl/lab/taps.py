@@ -18,15 +18,13 @@ from xdpctl.lab import frames
 from xdpctl.netlink import netns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x0100
 SO_SNDBUFFORCE = 32
 BURST = 8
 """Frames of one producer before the next has its turn."""
-FLOWS = 64
-"""Of each producer."""
 PATIENCE = 10.0
 """Seconds after which a producer gives up."""
 
@@ -90,42 +88,52 @@ def _read(queue: int, most: int) -> int:
     return count
 
 
-def produce(
-    space: str, interface: str, mac: str, *, producers: int, each: int, between: Callable[[], object]
-) -> int:
-    """Send `each` frames from every producer, on CPUs in turn and in bursts; how many went out.
-
-    A macvtap picks the queue by the flow's hash, so each producer sends many flows, which are its own.
+@contextlib.contextmanager
+def senders(space: str, interface: str, count: int) -> Iterator[list[socket.socket]]:
+    """Packet sockets that don't block, with room for what lies in rings; closing one waits for RCU, so they are kept.
 
     Args:
         space: full name of the namespace.
         interface: to send from.
+        count: how many.
+    """
+    with contextlib.ExitStack() as held, netns.enter(space):
+        made = []
+        for _ in range(count):
+            one = held.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+            one.bind((interface, 0))
+            one.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 26)  # parked frames stay charged to it
+            one.setblocking(False)
+            made.append(one)
+        yield made
+
+
+def produce(producers: Sequence[socket.socket], mac: str, *, each: int, between: Callable[[], object]) -> int:
+    """Send `each` frames from every producer, on CPUs in turn and in bursts; how many went out.
+
+    A macvtap picks the queue by the flow's hash, so each frame of a producer is a flow of its own.
+
+    Args:
+        producers: see `senders`.
         mac: the macvtap's address.
-        producers: how many.
         each: frames of each.
         between: called behind each round of bursts; a reader reads there.
     """
     before = os.sched_getaffinity(0)
     cpus = sorted(before)
     sent, end = 0, time.monotonic() + PATIENCE
-    with contextlib.ExitStack() as held, netns.enter(space):
-        held.callback(os.sched_setaffinity, 0, before)
-        sockets = []
-        for _ in range(producers):
-            one = held.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-            one.bind((interface, 0))
-            one.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 26)  # parked frames stay charged to it
-            one.setblocking(False)
-            sockets.append(one)
+    try:
         for first in range(0, each, BURST):
-            for which, one in enumerate(sockets):
+            for which, one in enumerate(producers):
                 os.sched_setaffinity(0, {cpus[which % len(cpus)]})
                 for number in range(first, min(each, first + BURST)):
-                    port = 40000 + which * FLOWS + number % FLOWS
+                    port = 40000 + which * each + number
                     with contextlib.suppress(BlockingIOError):
                         one.send(frames.udp4(b"xdpctl-lab", destination=mac, ports=(port, 9)))
                         sent += 1
             between()
             if time.monotonic() > end:
                 break
+    finally:
+        os.sched_setaffinity(0, before)
     return sent

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from xdpctl.netlink.rtnl import RawLink
     from xdpctl.trace.drops import DropReport
 
-LOSS = re.compile(r"drop|discard|missed|no_?buf|nobuf|overrun|over_errors|fifo_errors|nohandler|alloc.*fail")
+LOSS = re.compile(
+    r"drop|discard|missed|no_?buf|nobuf|overrun|over_errors|fifo_errors|nohandler|xmit_err|alloc.*fail"
+)
 """In a counter's name: packets that it counts are lost."""
 MOST_OWN = 64
 """Devices whose own counters (ethtool -S, three system calls each) are read, if they were not named."""
