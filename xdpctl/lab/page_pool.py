@@ -48,6 +48,8 @@ LIVE = {SOCKET: 61, CPUMAP: 59, TAP: 57}
 """Live frames parked at each place: a number of its own, so that its pool is known by it."""
 FROM_VETH = 100
 PORTS = {SOCKET: 901, VETH: 902}
+MOST_LINES = 9
+"""Of the tracepoint's."""
 PATIENCE = 6.0
 """Seconds in which a pool should be freed once its pages are back: the kernel looks once a second."""
 
@@ -178,13 +180,18 @@ def until(tracer: PoolTracer, parked: list[Parked], held: Any) -> None:
 def by_hand(stage: Stage, watch: Watch, host: str) -> None:
     """A tracepoint once a second, and the kernel's log after a minute."""
     stage.say("the kernel's log says nothing for a minute (then: stalled pool shutdown); a tracepoint does:")
-    ours = set()
+    ours: set[str] = set()
+    lines: list[str] = []
     for one in watch.read():
         pool = one.fields.get("page_pool", "")
         if one.number("inflight") in LIVE.values():
             ours.add(pool)  # its address is hashed: told by its frames
         if pool in ours:
-            stage.say(f"  {one}")
+            lines.append(f"  {one}")
+    for line in lines[:MOST_LINES]:
+        stage.say(line)
+    if len(lines) > MOST_LINES:
+        stage.say(f"  ... and {len(lines) - MOST_LINES} more")
     stage.say("and who has the pages is for you to find: sockets with unread bytes are one place")
     stage.shell("ss -nua", inside=host, ends=None)
 
