@@ -10,6 +10,7 @@ import sys
 import pytest
 from attachments import attach, detach, programs_of
 from deployments import SOURCE, apply_file, destroy, forget_all
+from kernels import TCX
 
 from xdpctl.attach.status import status
 from xdpctl.bpf import pins
@@ -190,3 +191,32 @@ def test_taking_over_what_xdpctl_attach_put_there_can_be_taken_back(edge, compil
         destroy("edge")
     detach("va", netns=inside, all=True) if how == "--undo" else None
     assert programs_of(inside, "va") == []
+
+
+@pytest.mark.skipif(not TCX, reason="clsact filters of others stay where they are; tcx came with Linux 6.6")
+@pytest.mark.parametrize("dies", ["before:2", "after:2", None])
+def test_a_tc_program_of_xdpctl_attach_is_taken_over_in_its_place(edge, compile_c, xdpctl, dies):
+    inside, path = edge
+    obj = compile_c(SOURCE)
+    other = compile_c(SOURCE.replace("deployed_tc", "bystander"))
+    attach(other, "va", netns=inside, hook="ingress", program="bystander")
+    attach(obj, "va", netns=inside, hook="ingress", program="deployed_tc")
+    before = [(one.program.name, one.program.id, one.link_id) for one in status(netns=inside).attachments]
+    text = path.read_text().replace('"edge"\n', '"edge"\nadopt = true\n') + 'hook = "ingress"\n'
+    path.write_text(text)
+    done = xdpctl("apply", "--yes", path, env={"XDPCTL_DIE_AT": dies} if dies else {})
+    if dies is not None:
+        assert done.returncode == -9
+        xdpctl("apply", "--undo", check=True)
+        after = [(one.program.name, one.program.id, one.link_id) for one in status(netns=inside).attachments]
+        assert after == before
+    else:
+        after = [(one.program.name, one.link_id) for one in status(netns=inside).attachments]
+        assert after == [(name, link) for name, _, link in before]
+        assert [one.program.id for one in status(netns=inside).attachments] != [
+            number for _, number, _ in before
+        ]
+        assert xdpctl("plan", path, check=True).stdout == "edge: nothing to do\n"
+        destroy("edge")
+        assert programs_of(inside, "va") == ["bystander"]
+    detach("va", netns=inside, all=True)

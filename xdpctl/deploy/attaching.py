@@ -21,6 +21,8 @@ HOOKS = {
     "egress": ("tcx-egress", "clsact-egress", "netkit-primary"),
 }
 """Direction -> where a program of it may be."""
+NAME_LENGTH = 15
+"""Characters of a program's name that the kernel keeps (BPF_OBJ_NAME_LEN)."""
 STEP = 100
 """Distance of clsact priorities, where no order is given."""
 
@@ -237,21 +239,38 @@ class _Comparison:
 
     # -- TC -------------------------------------------------------------------------------------------------------
 
-    def tc(self, link: Link, direction: str, wanted: list[Hooked], entries: Sequence[TcHook]) -> None:
+    def tc(
+        self,
+        link: Link,
+        direction: str,
+        wanted: list[Hooked],
+        entries: Sequence[TcHook],
+        *,
+        adopting: bool = True,
+    ) -> None:
         wanted = sorted(wanted, key=lambda one: one.wish.order)
         home = self.home(link, direction)
-        self.line = [(one.hook, one.program_id, self.keys.get(one.program_id)) for one in entries]
-        ours = [
-            Present(one.program_id, self.keys[one.program_id], None, one.hook.partition("-")[0], one)
+        homes = {one.same: _home(one.wish, direction, home) for one in wanted}
+        taken = self.taken_over(link, wanted, homes, entries) if adopting else {}
+        self.line = [
+            (
+                one.hook,
+                one.program_id,
+                self.keys.get(one.program_id)
+                or (f"id:{one.program_id}" if one.program_id in taken else None),
+            )
             for one in entries
-            if one.program_id in self.keys
+        ]
+        ours = [
+            Present(one.program_id, self.keys.get(one.program_id), None, one.hook.partition("-")[0], one)
+            for one in entries
+            if one.program_id in self.keys or one.program_id in taken
         ]
         kept: dict[tuple[str, str], Present] = {}
         gone: list[tuple[Present, str]] = []
-        homes = {one.same: _home(one.wish, direction, home) for one in wanted}
         priorities = self.priorities(direction, wanted, homes, entries)
         for each in ours:
-            same = each.same or ("", "")
+            same = each.same or taken.get(each.id) or ("", "")
             if same not in homes:
                 gone.append((each, "it is no longer in the deployment"))
             elif same in kept:
@@ -265,7 +284,12 @@ class _Comparison:
         # what stands in another order than wanted is put on anew
         order = [one.same for one in wanted if one.same in kept]
         standing = list(kept)
-        gone += [(kept.pop(same), "another order is wanted") for same in _out_of_order(standing, order)]
+        moving = _out_of_order(standing, order)
+        if any(kept[same].key is None for same in moving):
+            # somebody else's program is not moved: ours goes beside it
+            self.tc(link, direction, wanted, entries, adopting=False)
+            return
+        gone += [(kept.pop(same), "another order is wanted") for same in moving]
         for place, one in enumerate(wanted):
             old = kept.get(one.same)
             if old is None:
@@ -279,13 +303,17 @@ class _Comparison:
                     (hook, number, one.key if (hook, number) == (old.entry.hook, old.id) else key)
                     for hook, number, key in self.line
                 ]
-                self.change(
-                    "tc.update",
-                    link,
+                before, why = (
                     self.side(old.key, direction, via=old.via, **more),
-                    self.side(one.key, direction, via=old.via, **more),
-                    f"a new version of {one.wish.program}: no frame passes without a program",
+                    f"a new version of {one.wish.program}",
                 )
+                if old.key is None:
+                    self.keep(old.id)
+                    kept_as = f"kept/{old.id}"
+                    before = self.side(kept_as, direction, via=old.via, foreign=old.id, pinned=True, **more)
+                    why = f"program {old.id}, attached by hand, is taken over"
+                after = self.side(one.key, direction, via=old.via, **more)
+                self.change("tc.update", link, before, after, f"{why}: no frame passes without a program")
         for old, why in gone:
             if old.entry is not None and (
                 old.same not in homes
@@ -293,6 +321,35 @@ class _Comparison:
                 or old.entry.hook != homes[old.same]
             ):
                 self.detach_tc(link, direction, old, why)
+
+    def taken_over(
+        self,
+        link: Link,
+        wanted: list[Hooked],
+        homes: dict[tuple[str, str], str],
+        entries: Sequence[TcHook],
+    ) -> dict[int, tuple[str, str]]:
+        """With adopt: programs that `xdpctl attach` put on the hook under the name of one that is wanted there."""
+        if not self.planner.found.deployment.adopt:
+            return {}
+        here = [Present(one.program_id, self.keys.get(one.program_id)).same for one in entries]
+        found: dict[int, tuple[str, str]] = {}
+        for one in wanted:
+            if one.same in here:
+                continue
+            for entry in entries:
+                number = entry.program_id
+                if (
+                    entry.hook == homes[one.same]
+                    and number not in found
+                    and number not in self.keys
+                    and number not in self.observed.others
+                    and (link.ifindex, number, entry.hook) in self.pinned
+                    and entry.program_name == one.function[:NAME_LENGTH]
+                ):
+                    found[number] = one.same
+                    break
+        return found
 
     def detach_tc(self, link: Link, direction: str, old: Present, why: str, *, first: bool = False) -> None:
         if old.entry is None:
@@ -338,7 +395,8 @@ class _Comparison:
             following = next((each for each in later if each.same in kept), None)
             before = next((each for each in reversed(sooner) if each.same in kept), None)
             if following is not None:
-                more["before"] = kept[following.same].key
+                anchor = kept[following.same]
+                more["before"] = anchor.key or f"id:{anchor.id}"
             elif before is not None:
                 more["behind"] = before.key
         keys = [key for hook, _, key in self.line if hook == at]

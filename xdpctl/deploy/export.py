@@ -291,7 +291,7 @@ class _Maker:
             # without it a plan may find a better hook than the one that it is on
             via = "clsact" if one.at.startswith("clsact") else None
             part.attach.append(_attach(one, same.name, order=orders[slot], via=via, function=None))
-            if one.hook != "xdp":
+            if via is not None:
                 self.leave_out(
                     f"that {one.called} on {one.where} leaves",
                     "applying this adds its own copy beside it: detach that one first",
