@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from xdpctl.host.model import Link
 
 
+KEEPS_CHANNELS = frozenset({"virtio_net"})
+"""Drivers that refuse, in no words, to change channels under XDP: virtnet_set_channels()."""
+
+
 class MisfitError(ConfigError):
     """Values that a device can't take; nothing was changed.
 
@@ -104,6 +108,12 @@ def _channels(link: Link, wanted: Mapping[str, int]) -> Iterator[str]:
             yield f"channels.{name}={count}: it has none of these, but {', '.join(kinds) or 'none at all'}"
         elif count > most:
             yield f"channels.{name}={count}: at most {most}"
+    if (
+        link.driver in KEEPS_CHANNELS
+        and link.xdp.native
+        and any(getattr(now, one) != wanted[one] for one in wanted)
+    ):
+        yield f"channels: {link.driver} keeps them while a native XDP program is attached; detach it first"
     after = {name: wanted.get(name, getattr(now, name)) for name in ("rx", "tx", "combined")}
     for way in ("rx", "tx"):
         if not after[way] + after["combined"] and any(name in wanted for name in (way, "combined")):

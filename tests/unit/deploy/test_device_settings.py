@@ -9,7 +9,7 @@ import pytest
 from xdpctl.deploy.device import DeviceSettings, settings_changes
 from xdpctl.deploy.device_limits import MisfitError, misfits
 from xdpctl.deploy.device_rings import rounded
-from xdpctl.host.model import Channels, Feature, Link, Napi, Pause, Rings
+from xdpctl.host.model import Channels, Feature, Link, Napi, Pause, Rings, Xdp
 
 ON, OFF, FIXED = Feature(True, True, False), Feature(False, False, False), Feature(False, False, True)
 
@@ -157,6 +157,7 @@ def test_what_it_does_to_traffic_is_said_beforehand(link, wanted, disturbs):
         (card("i40e"), {"rings": {"rx": 32}}, "rx-ring=32: at least 64"),
         (card(rings=None), {"rings": {"rx": 1}}, "ixgbe has no rings that can be set"),
         (card(), {"channels": {"combined": 17}}, "channels.combined=17: at most 16"),
+        (card("virtio_net", xdp=Xdp(native=5)), {"channels": {"combined": 4}}, "detach it first"),
         (card(), {"channels": {"rx": 1}}, "channels.rx=1: it has none of these, but combined"),
         (card(), {"channels": {"combined": 0}}, "at least one rx queue must stay"),
         (card(), {"features": {"rx-gro-hw": True}}, "rx-gro-hw=on: it is off [fixed]"),
@@ -183,6 +184,10 @@ def test_every_misfit_is_told_at_once():
         made(card(), mtu=60, rings={"rx": 5000}, channels={"combined": 99})
     assert len(caught.value.misfits) == 3
     assert caught.value.to_json()["misfits"] == list(caught.value.misfits)
+
+
+def test_channels_that_stay_are_no_matter_of_a_program():
+    assert made(card("virtio_net", xdp=Xdp(native=5)), channels={"combined": 8}) == []
 
 
 def test_packed_virtio_rings_take_any_size():
