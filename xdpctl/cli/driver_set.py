@@ -196,12 +196,13 @@ def tune(
 def _machine(iface: str, netns: str | None) -> tuple[Snapshot, Link]:
     """The device, and all namespaces: what it needs may be a peer's setting."""
     from xdpctl.host.collect import collect
+    from xdpctl.netlink import netns as spaces
 
+    wanted = spaces.current() if netns is None else spaces.find(netns)
     snapshot = collect(netns="all", probes=("frags",), settings=True, pools=True)
-    space = snapshot.namespace_named(netns)
+    space = snapshot.namespace(wanted.inode)
     if space is None:
-        known = [one.label for one in snapshot.namespaces if one.label]
-        raise NotFoundError("network namespace", netns or "", known=known)
+        raise NotFoundError("network namespace", netns or "")
     found = snapshot.named(iface, space.inode)
     if found is None:
         raise NotFoundError("interface", iface, known=[one.name for one in space.links], where=netns)
