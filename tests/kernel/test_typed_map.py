@@ -390,6 +390,22 @@ def test_a_perf_event_array_is_read_on_all_cpus(loaded):
         assert struct.unpack_from("=IH", record) == (9, 80)
 
 
+def test_a_perf_event_array_tells_how_many_records_were_lost(loaded):
+    before = os.sched_getaffinity(0)
+    with open_typed(loaded.maps["events"].info().id) as events:
+        events.poll()
+        try:
+            os.sched_setaffinity(0, {min(before)})  # each CPU has its own room
+            loaded.programs["send"].test_run(bytes(64), repeat=20_000)
+            held = len(events.poll())
+            assert events.lost == 0, "it is told behind the next record"
+            loaded.programs["send"].test_run(bytes(64))
+        finally:
+            os.sched_setaffinity(0, before)
+        assert len(events.poll(1)) == 1
+        assert events.lost == 20_000 - held > 0
+
+
 @pytest.mark.parametrize("batches", [True, False], ids=["in batches", "one by one"])
 @pytest.mark.parametrize("name", ["flows", "blocked"])
 def test_listing_survives_concurrent_deletes(maps, name, batches):

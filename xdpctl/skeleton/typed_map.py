@@ -435,6 +435,14 @@ class TypedMap:
             self._readers.append(Records(self))
         return self._readers[0].poll(timeout, record, self._btf)
 
+    @property
+    def lost(self) -> int:
+        """Records that the kernel dropped since the first `poll`, for want of room.
+
+        Perf event arrays tell, with a record that comes after those lost; of a ring buffer only the program knows.
+        """
+        return self._readers[0].lost if self._readers else 0
+
 
 def typed(source: Map | LoadedMap, btf: Btf | None, key_type_id: int, value_type_id: int) -> TypedMap:
     """A map with the types of its object, or of the kernel.
