@@ -282,9 +282,11 @@ class _Comparison:
             else:
                 kept[same] = each
         # what stands in another order than wanted is put on anew
-        order = [one.same for one in wanted if one.same in kept]
-        standing = list(kept)
-        moving = _out_of_order(standing, order)
+        moving = []
+        for at in dict.fromkeys(homes[same] for same in kept):
+            # tcx runs before clsact whatever is wanted: there is an order within each alone
+            standing = [same for same in kept if homes[same] == at]
+            moving += _out_of_order(standing, [one.same for one in wanted if one.same in standing])
         if any(kept[same].key is None for same in moving):
             # somebody else's program is not moved: ours goes beside it
             self.tc(link, direction, wanted, entries, adopting=False)
@@ -293,9 +295,12 @@ class _Comparison:
         for place, one in enumerate(wanted):
             old = kept.get(one.same)
             if old is None:
-                self.attach_tc(
-                    link, one, homes[one.same], wanted[place + 1 :], wanted[:place], kept, priorities, gone
+                at = homes[one.same]
+                later, sooner = (
+                    [each for each in some if homes[each.same] == at]
+                    for some in (wanted[place + 1 :], wanted[:place])
                 )
+                self.attach_tc(link, one, at, later, sooner, kept, priorities, gone)
                 kept[one.same] = Present(0, one.key)
             elif old.key != one.key and old.entry is not None:
                 more = {"at": old.entry.hook, "priority": old.entry.priority, "handle": old.entry.handle}

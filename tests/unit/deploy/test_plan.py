@@ -183,6 +183,21 @@ def test_from_any_deployment_to_any_other(first, second, observed):
     assert plan(second, two, OBJECTS).changes == ()
 
 
+def test_an_order_across_tcx_and_clsact_is_the_kernels():
+    """tcx runs first: who asks for another order is not served by putting a program on anew, again and again."""
+    observed = machine(tcx=True)
+
+    def wants(*attach):
+        programs = tuple(ProgramWish(name, Path(f"{name}.o"), "00" * 32) for name in "ab")
+        return Deployment("edge", programs=programs, interfaces=(InterfaceWish(name="v1", attach=attach),))
+
+    first = made(observed, plan(wants(AttachWish("a", "ingress")), observed, OBJECTS))
+    both = wants(AttachWish("a", "ingress", order=10), AttachWish("b", "ingress", via="clsact"))
+    planned = plan(both, first, OBJECTS)
+    assert [one.kind for one in planned.changes] == ["program.load", "tc.attach"]
+    assert plan(both, made(first, planned), OBJECTS).changes == ()
+
+
 @given(deployments(), deployments(), machines)
 def test_destroying_brings_back_what_was_found(first, second, observed):
     one = made(observed, plan(first, observed, OBJECTS))
