@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernels import CHANNELS_OF_VETH
+from kernels import CHANNELS_OF_VETH, RELEASE
 from live import running
 
 from xdpctl.deploy import device, device_execute
@@ -185,6 +185,29 @@ def test_a_tap_takes_what_tun_takes_and_says_what_it_made_of_it(world, xdpctl):
         assert refused.returncode == 2
         assert said in refused.stderr
     assert settings(space, "tp0") == before
+
+
+def test_napis_are_set_where_there_are_any(pair, xdpctl):
+    where, name = pair
+    asked = ("driver", "set", "--netns", where, name)
+    if RELEASE < (5, 12):
+        assert "napi.threaded=on: not to be had here" in xdpctl(*asked, "napi.threaded=on").stderr
+        return
+    if RELEASE >= (5, 13):  # before, GRO is on from the start
+        done = xdpctl(*asked, "mtu=1400", "napi.threaded=on")
+        assert done.returncode == 8
+        assert "put back: mtu of dv0" in done.stderr
+        assert "hint: it has no NAPI now" in done.stderr
+    words = ("napi.threaded=on", "napi.defer-hard-irqs=2", "napi.gro-flush-timeout=20us")
+    with running("pass", name, netns_name=where):
+        xdpctl(*asked, *words, check=True)
+        assert xdpctl(*asked, *words, check=True).stdout == "dv0 is set so already\n"
+        (sheet,) = xdpctl("driver", "show", "--netns", where, name, "--json", check=True).json()["devices"]
+        for one in sheet["napis"] or ():
+            if one["defer_hard_irqs"] is not None:  # 6.13; threaded 6.17, before a thread tells
+                assert (one["defer_hard_irqs"], one["gro_flush_timeout_ns"]) == (2, 20000)
+            assert one["pid"] or one["threaded"]
+        xdpctl(*asked, "napi.threaded=off", check=True)
 
 
 CONTAINER = """

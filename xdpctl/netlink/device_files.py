@@ -120,4 +120,13 @@ def write(ifindex: int, name: str, setting: str, value: int) -> None:
             ) from error
         if error.errno == errno.ENOENT:
             raise UnsupportedError(action, needs="a newer kernel", has="one without that file") from error
-        raise NetlinkError(f"{action}: {errno_text(error.errno or 0)}", errno=error.errno) from error
+        # dev_set_threaded() of a device without NAPIs
+        bare = setting == "threaded" and error.errno == errno.EOPNOTSUPP
+        hint = (
+            "it has no NAPI now; a veth gets one with native XDP, or with GRO while it is up"
+            if bare
+            else None
+        )
+        raise NetlinkError(
+            f"{action}: {errno_text(error.errno or 0)}", errno=error.errno, hint=hint
+        ) from error
