@@ -108,12 +108,13 @@ class Rows:
     def _csv(self) -> Iterator[Chunk]:
         data = self._data.removeprefix(b"\xef\xbb\xbf")
         at = data.find(b"\n") + 1 or len(data)
-        names = next(csv.reader([_decode(data[:at])]), [])
+        try:
+            names = next(csv.reader([_decode(data[:at]).rstrip("\r\n")]), [])
+        except csv.Error as why:
+            raise ConfigError(f"line 1 is not CSV: {why}", hint=self._example()) from why
         fields = self.fields([one.strip() for one in names])
         if b'"' in data:  # cells may hold commas and line ends: no pieces
-            reader = csv.reader(io.StringIO(_decode(data), newline=""))
-            next(reader)
-            yield from self._csv_rows(((reader.line_num, row) for row in reader), fields)
+            yield from self._csv_rows(self._quoted(data), fields)
             return
         line = 2
         while at < len(data):
@@ -125,12 +126,34 @@ class Rows:
                 yield chunk
                 line += len(chunk.lines)
             else:
-                lines = _decode(piece).splitlines()
+                # not splitlines(), which ends lines at characters that no counting editor does
+                lines = _decode(piece.removesuffix(b"\n")).split("\n")
                 yield from self._csv_rows(
-                    ((line + n, one.split(",")) for n, one in enumerate(lines) if one.strip()), fields
+                    (
+                        (line + n, one.removesuffix("\r").split(","))
+                        for n, one in enumerate(lines)
+                        if one.strip()
+                    ),
+                    fields,
                 )
                 line += len(lines)
             at = end
+
+    def _quoted(self, data: bytes) -> Iterator[tuple[int, list[str]]]:
+        """Rows behind the header where cells are in quotes, with the line that each ends on."""
+        reader = csv.reader(io.StringIO(_decode(data), newline=""))
+        first = True
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as why:
+                self._problem(reader.line_num, ConfigError(f"not CSV: {why}"))
+                continue
+            if not first:
+                yield reader.line_num, row
+            first = False
 
     def fields(self, names: list[str]) -> list[Field]:
         """What each column of CSV is.
