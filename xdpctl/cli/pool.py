@@ -314,6 +314,8 @@ def leak_lines(leak: Leak) -> list[str]:
     of = f" of {pool.label}" + (f" (netns {pool.netns})" if pool.netns else "")
     queue = f", queue {pool.queue}" if pool.queue is not None else ""
     pages = f"{pool.inflight} page{'' if pool.inflight == 1 else 's'} out ({_memory(pool.inflight_bytes)})"
+    if (pool.inflight or 0) < 0:
+        pages = f"{-(pool.inflight or 0)} more pages came back than went out"
     if leak.why == "destroyed":
         head = f"{name}{of}{queue}: {pages}, destroyed {_age(pool)} ago, {pool.state.value}"
     else:
