@@ -208,6 +208,7 @@ class Follow:
         self.lost = (0, 0)
 
     def steps(self, count: int | None, duration: float | None) -> Any:
+        """Yield ("event" or "reading", its JSON) until so many readings or seconds are over."""
         import time
 
         from xdpctl.doctor import pool_look
