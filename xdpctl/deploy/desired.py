@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -175,3 +176,14 @@ class Deployment:
     def by_program(self) -> Mapping[str, ProgramWish]:
         """Programs by name."""
         return {one.name: one for one in self.programs}
+
+
+_UNITS: dict[str | None, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}
+
+
+def seconds(text: str | float | None) -> float:
+    """Seconds of ``30s``, ``2min``, ``0.5``."""
+    if text is None or isinstance(text, (int, float)):
+        return float(text or 0)
+    found = re.fullmatch(r"([0-9.]+)(ms|s|min|m|h)?", text)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xdpctl.deploy import checked as documents
 from xdpctl.deploy import entries, files
 from xdpctl.deploy.desired import (
     AttachWish,
@@ -18,6 +19,7 @@ from xdpctl.deploy.desired import (
     ProgramWish,
     RedirectWish,
     Wrong,
+    seconds,
 )
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.errors import ConfigError, XdpctlError, near
@@ -62,8 +64,6 @@ def load(
         DeploymentError: something is wrong; it lists everything.
         CompileError: clang refused a source.
     """
-    from xdpctl.deploy import schema
-
     wrong: list[Wrong] = []
     sources = files.read_all(named, wrong)
     files.put_in(sources, variables or {}, os.environ if environment is None else environment, wrong)
@@ -71,7 +71,7 @@ def load(
         _raise(wrong)
     checked: list[tuple[Source, File]] = []
     for source in sources:
-        content, told = schema.check(source.document)
+        content, told = documents.check(source.document)
         deeper = {path for path, _, _ in told}
         wrong += [
             Wrong(source.place(path), message, hint)
@@ -286,8 +286,6 @@ class _Reader:
     def interface(
         self, source: Source, number: int, table: InterfaceTable, programs: set[str], *, whole: bool
     ) -> InterfaceWish:
-        from xdpctl.deploy import schema
-
         base: tuple[str | int, ...] = ("interface", number)
         attach = []
         hooks: dict[str, AttachWish] = {}
@@ -317,7 +315,7 @@ class _Reader:
             match,
             table.driver,
             table.netns,
-            schema.seconds(table.wait),
+            seconds(table.wait),
             _settings(table),
             tuple(attach),
             source.place(base),
@@ -375,7 +373,9 @@ def setting_text(value: Any) -> str:
 
 def _settings(table: InterfaceTable) -> DeviceSettings:
     def plain(part: Any) -> dict[str, Any]:
-        return part.model_dump(by_alias=True, exclude_none=True) if part is not None else {}
+        # by ethtool's names
+        values = vars(part).items() if part is not None else ()
+        return {name.replace("_", "-"): value for name, value in values if value is not None}
 
     return DeviceSettings(
         up=table.up,

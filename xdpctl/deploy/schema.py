@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from xdpctl.deploy.desired import seconds
 from xdpctl.errors import near
 
 LONGEST_WAIT = 86400.0
 DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|min|m|h)?$"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
 SafeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
 """What may become part of a pin's path."""
@@ -317,14 +317,6 @@ def _as_written(part: Any) -> Any:
 def safe_name(text: str) -> bool:
     """Whether a deployment or program may be called so."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text) is not None
-
-
-def seconds(text: str | float | None) -> float:
-    """Seconds of ``30s``, ``2min``, ``0.5``."""
-    if text is None or isinstance(text, (int, float)):
-        return float(text or 0)
-    found = re.fullmatch(r"([0-9.]+)(ms|s|min|m|h)?", text)
-    return float(found[1]) * _UNITS[found[2]] if found else 0.0
 
 
 def check(
