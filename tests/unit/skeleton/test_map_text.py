@@ -9,7 +9,7 @@ import struct
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xdpctl.bpf.batch import Batch
@@ -317,6 +317,58 @@ def test_line_500001_of_a_file_of_numbers_is_told_too():
 def test_a_bad_file_is_told_in_words(shape, data, message):
     with pytest.raises(XdpctlError, match=message):
         read(Rows(data.encode(), shape), "f", partial=False)
+
+
+GOOD_FILES = (
+    b"saddr,key.port,hits,pair.a\n10.0.0.1,80,7,1\n10.0.0.2,443,8,2\n",
+    b'key,value\n"10.0.0.1,80,6,0","hits=7,balance=-1"\n',
+    b'{"key": {"saddr": "10.0.0.1", "port": 80}, "value": {"hits": 7}}\n{"key": {"port": 1}, "value": {"hits": 1e0}}\n',
+    b'{\n  "map": {},\n  "entries": [\n    {"key": {"port": 1}, "value": {}},\n    {"key": {}, "value": {}}\n  ]\n}\n',
+    b'[{"key": [1, 2, 3, 4], "value": {"pair": {"a": 1, "b": 2}}}]',
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.sampled_from(GOOD_FILES),
+    cuts=st.lists(
+        st.tuples(
+            st.integers(0, 150),
+            st.integers(0, 12),
+            st.one_of(
+                st.binary(max_size=3),
+                st.sampled_from(
+                    [
+                        b"9" * 5000,
+                        b'"',
+                        b"\\ud800",
+                        b"-",
+                        b"null",
+                        b"[",
+                        b"{",
+                        b"1e999",
+                        b"NaN",
+                        b"\r",
+                        b"\0",
+                        b"\xff",
+                    ]
+                ),
+            ),
+        ),
+        max_size=4,
+    ),
+    form_=st.sampled_from([None, "csv", "jsonl", "json"]),
+)
+def test_whatever_a_file_holds_it_is_read_or_told(shape, which, cuts, form_):
+    data = which
+    for at, length, instead in cuts:
+        data = data[:at] + instead + data[at + length :]
+    try:
+        keys, values, rows = content(data, shape, form_)
+    except XdpctlError:
+        return
+    assert (len(keys) % rows.key_bytes, len(values) % rows.value_bytes) == (0, 0)
+    assert len(keys) // rows.key_bytes == len(values) // rows.value_bytes
 
 
 def test_quotes_crlf_marks_and_documents_are_understood(shape):
