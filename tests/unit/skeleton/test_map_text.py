@@ -168,6 +168,25 @@ def test_a_trie_over_something_else_than_an_address_is_no_prefix(forms):
     assert odd.parse(odd.text(raw)) == raw
 
 
+WORDS = st.sampled_from(
+    ["u8", "port", "in6", "inner", "pair", "name", "low", "state", "=", ",", "{", "}", "[", "]", ":", '"', " ",
+     "0x", "-1", "7", "1e9", "nan", "BUSY", "10.0.0.1", "::1", "02:00:00:00:00:01", "\ud800", "\0", "९", "9" * 5000]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    words=st.lists(st.one_of(WORDS, st.text(max_size=3)), max_size=9),
+    name=st.sampled_from(["every", "prefix"]),
+)
+def test_whatever_is_typed_is_written_or_refused(forms, words, name):
+    to = plain.lpm_key(8, forms("prefix")) if name == "prefix" else forms(name)
+    try:
+        assert len(to.parse("".join(words), path="value")) == to.size
+    except XdpctlError:
+        return
+
+
 # -- files -----------------------------------------------------------------------------------------------------
 
 
