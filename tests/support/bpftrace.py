@@ -26,7 +26,7 @@ exec "$0" -e "$1"
 """
 WRAPPER = """#!/bin/sh
 here=$(dirname "$0")
-LD_LIBRARY_PATH=$(dirname "$here"/root/usr/lib/*/libbcc.so.0) exec "$here/root/usr/bin/bpftrace" "$@"
+LD_LIBRARY_PATH=$(dirname "$here"/unpacked/usr/lib/*/libbcc.so.0) exec "$here/unpacked/usr/bin/bpftrace" "$@"
 """
 
 
@@ -51,7 +51,7 @@ def _fetched(folder: Path, wrapper: Path) -> bool:
             ["apt-get", "download", "-q", *PACKAGES], cwd=folder, check=True, capture_output=True, timeout=120
         )
         for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, folder / "root"], check=True, timeout=60)
+            subprocess.run(["dpkg-deb", "-x", package, folder / "unpacked"], check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return False
     wrapper.write_text(WRAPPER)
