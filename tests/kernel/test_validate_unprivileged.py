@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sys
@@ -11,17 +12,22 @@ import traceback
 from pathlib import Path
 
 import pytest
+from deployments import SOURCE, forget_all
 
 import xdpctl.deploy.load
 import xdpctl.deploy.schema
-from xdpctl.cli import app, output, schema, validate
+from xdpctl.cli import app, check_boot, export, output, schema, validate
 from xdpctl.cli.main import main
+from xdpctl.deploy import boot, running
+from xdpctl.deploy import export as exporting
+from xdpctl.netlink import netns
 from xdpctl.obj import reader, shipped
 
 pytestmark = pytest.mark.kernel
 
 NOBODY = 65534
-LOADED = (app, output, schema, validate, reader, shipped, xdpctl.deploy.load, xdpctl.deploy.schema)
+LOADED = (app, boot, check_boot, export, exporting, output, reader, running, schema, shipped, validate)
+LOADED += (xdpctl.deploy.load, xdpctl.deploy.schema)
 """Imported while we still may: the interpreter's own files may be root's alone."""
 GOOD = """
 [deployment]
@@ -62,9 +68,8 @@ def as_nobody(folder, *argv):
     child = os.fork()
     if child == 0:
         try:
-            os.environ.update(
-                {"XDPCTL_RUN": f"{folder}/run", "XDPCTL_BPFFS": f"{folder}/bpffs", "HOME": "/gone"}
-            )
+            closed = {"XDPCTL_RUN": f"{folder}/run", "XDPCTL_BPFFS": f"{folder}/bpffs", "HOME": "/gone"}
+            os.environ.update(closed if folder is not None else {})
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -139,3 +144,28 @@ def test_a_redirect_to_what_nothing_makes_is_named_by_plan(world, xdpctl, tmp_pa
     assert "(did you mean vb?)" in done.stderr
     assert f"{path}:18: redirect[1]: redirect from vq: no such interface" in done.stderr
     assert f"{path}:11: interface[1]: no such interface: vx" in done.stderr
+
+
+def test_nobody_can_ask_what_a_boot_takes_but_not_export_half_of_what_runs(
+    world, xdpctl, compile_c, tmp_path
+):
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    path = tmp_path / "edge.toml"
+    path.write_text(
+        f'[deployment]\nname = "edge"\n[[program]]\nname = "p"\nobject = "{compile_c(SOURCE)}"\n'
+        '[[interface]]\nname = "va"\n[[interface.attach]]\nprogram = "p"\n'
+    )
+    xdpctl("apply", "--yes", path, check=True, netns=inside)
+    with netns.enter(inside):
+        code, _, err = as_nobody(None, "export")
+        assert (code, err.splitlines()[0]) == (
+            10,
+            "xdpctl: error: tell what runs: not permitted, needs CAP_SYS_ADMIN",
+        )
+        code, out, err = as_nobody(None, "check-boot", "--json")
+    assert code == 1, err
+    (item,) = [one for one in json.loads(out)["items"] if one["fate"] == "lost"]
+    assert item["deployment"] == "edge", (item, err)
+    xdpctl("destroy", "--yes", "edge", check=True, netns=inside)
+    forget_all()

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, VARIABLES, name_of, parse_variables
+from xdpctl.cli.deployment import JSON, VARIABLES, name_of, note_pending, parse_variables
 
 app = typer.Typer()
 
@@ -61,6 +61,7 @@ def check_boot(
             asked.append(boot.Asked(loaded.deployment, loaded.files))
         else:
             names.append(state.existing(one).name)
+    note_pending()
     seen = running.look()
     found = boot.check(seen, root=root, names=names, asked=asked)
     for problem in seen.snapshot.problems:

@@ -190,6 +190,17 @@ def agree(plan: Plan, *, yes: bool) -> None:
         raise typer.Exit(1)
 
 
+def note_pending() -> None:
+    """Say what is half done, where a command only looks."""
+    from xdpctl.cli.output import note
+    from xdpctl.deploy import apply
+
+    half = apply.pending()
+    if half is not None:
+        with contextlib.closing(half):
+            note(f"note: {half.told}; `xdpctl apply --resume` or `--undo` comes first")
+
+
 def settle_pending(*, resume: bool = False, undo: bool = False) -> str | None:
     """Finish or take back what was left half done, as asked; a word about it, None: there was nothing.
 

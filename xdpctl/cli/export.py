@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from xdpctl.cli import complete
-from xdpctl.cli.deployment import JSON, name_of
+from xdpctl.cli.deployment import JSON, name_of, note_pending
 
 if TYPE_CHECKING:
     from xdpctl.deploy.export import Exported
@@ -87,6 +87,7 @@ def export(
     if name is not None and not safe_name(name):
         raise ConfigError(f"--name {name}: letters, digits, _ and -, at most 64")
     path = Path(out) if out is not None else None
+    note_pending()
     folder = path is not None and (str(out).endswith("/") or path.is_dir())
     base = path if folder or path is None else path.parent
     parts = doing.export(

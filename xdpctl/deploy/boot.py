@@ -6,6 +6,7 @@ back under the same names. What other tools set at boot (networkd, udev, netplan
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,7 +115,7 @@ def _deployment(
 ) -> Iterator[Item]:
     stored = held.stored.deployment
     files = sorted({str(Path(one.place.file).absolute()) for one in stored.interfaces if one.place.file})
-    files = files if all(Path(one).is_file() for one in files) else []
+    files = files if all(map(_there, files)) else []
     what = _contents(held, mine)
     hint = f"xdpctl unit {' '.join(files)}" if files else f"xdpctl export --deployment {name} -o {name}.toml"
     if service is None or not service.enabled:
@@ -170,14 +171,24 @@ def _count(number: int, word: str) -> str:
 
 def _troubles(service: Service) -> str | None:
     for text in service.files:
-        path = Path(text)
         if any(text.startswith(f"{top}/") for top in VOLATILE):
             return f"{service.name} reads {text}, which does not outlive a boot"
-        if not path.exists():
+        if not _there(text):
             return f"{service.name} reads {text}, which is not there"
-    if service.command and not Path(service.command).exists():
+    if service.command and not _there(service.command):
         return f"{service.name} runs {service.command}, which is not there"
     return None
+
+
+def _there(path: str) -> bool:
+    """Whether a file is there, as far as the caller may look."""
+    try:
+        os.stat(path)  # noqa: PTH116 - a text
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _difference(stored: Deployment, service: Service) -> str | None:

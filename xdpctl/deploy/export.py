@@ -13,7 +13,7 @@ from xdpctl.deploy.desired import RedirectWish
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.deploy.exported_program import LeftOut, ProgramPart
 from xdpctl.deploy.resolve import label_of
-from xdpctl.errors import ConfigError, NotFoundError
+from xdpctl.errors import ConfigError, NotFoundError, PrivilegeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,12 +83,15 @@ def export(request: Request, *, progress: Callable[[str], None] = lambda _text: 
 
     Raises:
         NotFoundError: no such deployment, namespace or interface.
+        PrivilegeError: loaded programs can't be listed.
         ConfigError: an object can't be copied.
     """
     from xdpctl.deploy import running
 
     progress("looking at the machine")
     seen = running.look()
+    if not seen.whole:
+        raise PrivilegeError("tell what runs", capability="CAP_SYS_ADMIN")
     if request.deployment is not None and request.deployment not in seen.deployments:
         if request.deployment in seen.broken:
             raise ConfigError(seen.broken[request.deployment])

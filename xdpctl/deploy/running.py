@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import runstate
@@ -98,6 +98,11 @@ class Running:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Deployments whose state can't be read: name -> why."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether loaded programs could be listed, so that nothing that runs is left out."""
+        return not any(one.what == "loaded programs" for one in self.snapshot.problems)
+
     def holder(self, ref: LinkRef, kind: str, key: str) -> str | None:
         """The deployment that asks for a setting."""
         return next(
@@ -139,14 +144,14 @@ def look() -> Running:
         held[name] = Held(stored, observed, found, objects, _settings(stored, found))
         whose.update({number: (name, key) for key, number in programs.items()})
     records = runstate.read()
-    return Running(
-        snapshot,
-        tuple(
-            one for space in snapshot.namespaces for link in space.links for one in _on(link, snapshot, whose, records)
-        ),
-        held,
-        broken,
-    )  # fmt: skip
+    attached = [
+        each
+        for space in snapshot.namespaces
+        for link in space.links
+        for each in _on(link, snapshot, whose, records)
+    ]
+    seen = Running(snapshot, tuple(attached), held, broken)
+    return seen if seen.whole else replace(seen, programs=tuple(_likely(each, held) for each in attached))
 
 
 def _settings(stored: Stored, found: Resolved) -> frozenset[tuple[LinkRef, str, str]]:
@@ -154,6 +159,16 @@ def _settings(stored: Stored, found: Resolved) -> frozenset[tuple[LinkRef, str, 
     for one in stored.found:
         asked |= {(LinkRef(one.netns, one.ifindex), one.kind, key) for key in one.values}
     return frozenset(asked)
+
+
+def _likely(one: OnHook, held: Mapping[str, Held]) -> OnHook:
+    """Without the right to read pins: whose a program is by its name, where a deployment wants one of that name."""
+    for name, each in held.items():
+        wish = each.found.links.get(one.link.ref)
+        for hooked in wish.hooked if wish is not None and one.record is not None else ():
+            if (hooked.wish.hook, hooked.function) == (one.hook, one.record.name if one.record else None):
+                return replace(one, deployment=name)
+    return one
 
 
 def _on(
@@ -172,8 +187,8 @@ def _on(
     made = []
     for hook, number, mode, at, priority in places:
         known = snapshot.programs.get(number)
-        deployment, key = whose.get(number, (None, None))
         record = records.get(number)
+        deployment, key = whose.get(number, (None, None))
         made.append(
             OnHook(
                 link,
