@@ -10,6 +10,7 @@ from deployments import (
     assert_same,
     carry_out,
     destroy,
+    forget_all,
     killed_at,
     machine,
     plan_of,
@@ -69,6 +70,12 @@ program = "guard"
 program = "guard"
 hook = "egress"
 """
+
+
+@pytest.fixture(autouse=True)
+def _history_ends_with_the_test():
+    yield
+    forget_all()
 
 
 @pytest.fixture
