@@ -359,11 +359,12 @@ def test_what_was_interrupted_is_told_by_the_next_command(pair, compile_c, tmp_p
     assert xdpctl("apply", "--undo", check=True).stdout == "nothing was interrupted\n"
 
 
-def test_programs_of_a_tc_hook_stand_in_their_order_and_follow_it(world, pair, compile_c, tmp_path):
+@pytest.mark.parametrize("via", ["", 'via = "clsact"\n'], ids=["newest", "clsact"])
+def test_programs_of_a_tc_hook_stand_in_their_order_and_follow_it(world, pair, compile_c, tmp_path, via):
     obj = compile_c(SOURCE)
     text = '[deployment]\nname = "edge"\n'
     text += "".join(f'[[program]]\nname = "{name}"\nobject = "{obj}"\n' for name in "ab")
-    one = '[[interface.attach]]\nprogram = "{}"\nhook = "ingress"\norder = {{}}\n'
+    one = '[[interface.attach]]\nprogram = "{}"\nhook = "ingress"\norder = {{}}\n' + via
     hooks = one.format("a") + one.format("b")
     where = f'[[interface]]\nname = "va"\nnetns = "{pair}"\n'
     path = write(tmp_path / "a.toml", text + where + hooks.format(10, 20))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from itertools import count
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import runstate
@@ -90,10 +91,13 @@ class Clsact:
         if made:
             changes.add(f"clsact of {target.where}", lambda: _destroy_if_empty(target.ifindex))
         where = self._place.get(target.ifindex, STEP)
-        filter_ = net.tc_attach(target.ifindex, direction, program.fd, priority=where, handle=1)
+        # one that leaves this priority may still be there: no frame is to pass without a program
+        taken = {one.handle for one in tc.bpf_filters(target.ifindex, direction) if one.priority == where}
+        free = next(handle for handle in count(1) if handle not in taken)
+        filter_ = net.tc_attach(target.ifindex, direction, program.fd, priority=where, handle=free)
         changes.add(
             f"{target.hook} of {target.where}",
-            lambda: net.tc_detach(target.ifindex, direction, priority=where, handle=1),
+            lambda: net.tc_detach(target.ifindex, direction, priority=where, handle=free),
         )
         return Change("clsact", priority=filter_.priority, handle=filter_.handle, made_clsact=made)
 

@@ -18,6 +18,7 @@ from xdpctl.bpf import query
 from xdpctl.bpf.link import Order, open_link
 from xdpctl.deploy import holding
 from xdpctl.errors import AttachError, NotFoundError, XdpctlError
+from xdpctl.netlink import tc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,7 +171,7 @@ def _attachment(
         pin=pin,
         owner="xdpctl" if pin is not None else "other",
         priority=told.get("priority"),
-        handle=told.get("handle"),
+        handle=_handle(change, hook, number, told.get("priority")) or told.get("handle"),
     )
 
 
@@ -262,7 +263,6 @@ def _tc_present(ifindex: int, hook: str) -> list[tuple[int, int | None]]:
     """(program id, priority) of what is on a TC hook, in order."""
     if hook.startswith("clsact"):
         from xdpctl.errors import NetlinkError
-        from xdpctl.netlink import tc
 
         try:
             return [
@@ -271,6 +271,14 @@ def _tc_present(ifindex: int, hook: str) -> list[tuple[int, int | None]]:
         except NetlinkError:
             return []  # no clsact there
     return [(one.program_id, None) for one in _mprog(ifindex, hook)]
+
+
+def _handle(change: Change, hook: str, number: int, priority: int | None) -> int | None:
+    """Which of a priority's clsact filters runs a program: while programs change places it may have two."""
+    if not hook.startswith("clsact"):
+        return None
+    found = tc.bpf_filters(change.ifindex or 0, hook.removeprefix("clsact-"))
+    return next((one.handle for one in found if (one.prog_id, one.priority) == (number, priority)), None)
 
 
 def _strategy(
