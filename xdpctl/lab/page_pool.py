@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xdpctl.lab import frames
 from xdpctl.lab.parking import (
@@ -30,9 +30,11 @@ from xdpctl.lab.watch import Watch
 from xdpctl.netlink import interfaces, netns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from xdpctl.lab.stage import Stage
+    from xdpctl.trace.pool_records import PoolEvent
     from xdpctl.trace.pools import PoolTracer
 
 MAC = "02:00:00:00:88:01"
@@ -110,6 +112,8 @@ def park(stage: Stage, parking: Parking, tracer: PoolTracer, device: tuple[str, 
     stage.chapter(HAPPENS)
     parked = [Parked(name, count) for name, count in LIVE.items()]
     frame = {name: frames.udp4(bytes(64), destination=MAC, ports=(900, PORTS.get(name, 9))) for name in LIVE}
+    ports = " and ".join(map(str, PORTS.values()))
+    stage.say(f"tap0 and UDP sockets at ports {ports} of {ADDRESS} are open, and nobody reads them")
     stage.say("live frames come from a driver of their own, whose rings and page pool go when the run ends:")
     for one, program in zip(parked, ("up", "aside", "onto"), strict=True):
         events = parking.send(program, frame[one.where], one, tracer)
@@ -140,7 +144,7 @@ def park(stage: Stage, parking: Parking, tracer: PoolTracer, device: tuple[str, 
         stage.run(f"ip -n {host} link set {name} down")
         keep = tracer.read()
         follow(tracer, parked, 0, keep.events)
-        leaked = [one for one in (*keep.events,) if one.pool.interface == name and one.inflight > 0]
+        leaked = [one for one in keep.events if one.pool.interface == name and one.inflight > 0]
         if leaked:
             one = Parked(DEVICE, 1, key=(leaked[-1].pool.address, leaked[-1].pool.seen))
             one.follow(list(keep.events))
@@ -149,7 +153,7 @@ def park(stage: Stage, parking: Parking, tracer: PoolTracer, device: tuple[str, 
 
 
 @contextlib.contextmanager
-def leaking(stage: Stage, host: str) -> Any:
+def leaking(stage: Stage, host: str) -> Iterator[tuple[str, Path] | None]:
     """A netdevsim that is up, where the kernel has that driver and its switch `pp_hold` (6.10)."""
     if not NETDEVSIM.exists():
         stage.say("this kernel has no netdevsim, whose switch pp_hold is a leak on demand")
@@ -163,14 +167,16 @@ def leaking(stage: Stage, host: str) -> Any:
         yield made
 
 
-def follow(tracer: PoolTracer, parked: list[Parked], seconds: float, events: Any = ()) -> None:
+def follow(
+    tracer: PoolTracer, parked: list[Parked], seconds: float, events: Sequence[PoolEvent] = ()
+) -> None:
     """What the tracer tells within `seconds`, to each place's own pool."""
     told = [*events, *tracer.events(seconds)]
     for one in parked:
         one.follow(told)
 
 
-def until(tracer: PoolTracer, parked: list[Parked], held: Any) -> None:
+def until(tracer: PoolTracer, parked: list[Parked], held: Callable[[], bool]) -> None:
     """Follow the pools until something holds, or patience ends."""
     end = time.monotonic() + PATIENCE
     while not held() and time.monotonic() < end:
