@@ -6,6 +6,7 @@ import configparser
 import contextlib
 import ctypes
 import os
+import resource
 import shlex
 import shutil
 import socket
@@ -28,6 +29,8 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 0x4000, 0x4000
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_MDWE = 24, 38, 65
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+LONG = 120
+"""Seconds: a guest of the matrix takes many to start an interpreter."""
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -80,6 +83,10 @@ def confined(netns, capabilities):
             b"/",
         ):  # ProtectSystem=strict, ProtectKernelTunables=yes; bpffs and /run/xdpctl are mounts
             _call(LIBC.mount(b"none", where, None, MS_REMOUNT | MS_BIND | MS_RDONLY, None))
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # LimitMEMLOCK=infinity, which counts before 5.11 alone
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
         LIBC.prctl(PR_SET_MDWE, 1, 0, 0, 0)  # MemoryDenyWriteExecute=yes, where the kernel can (6.3)
         for number in range(LAST + 1):
             if number not in kept:
@@ -96,11 +103,11 @@ class Beats:
         self.path = str(folder / "notify")
         self.socket = opened
         self.socket.bind(self.path)
-        self.socket.settimeout(20)
+        self.socket.settimeout(LONG)
 
     def next(self, wanted):
         """Wait for a message; others are let by."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + LONG
         while time.monotonic() < until:
             if wanted in self.socket.recv(4096).decode().split("\n"):
                 return
@@ -119,7 +126,7 @@ def running(service, confine, beats, *, watchdog):
     capabilities = service["CapabilityBoundingSet"][0]
     for line in service["ExecStartPre"]:
         done = subprocess.run(
-            shlex.split(line), preexec_fn=confine, check=False, capture_output=True, text=True, timeout=60,
+            shlex.split(line), preexec_fn=confine, check=False, capture_output=True, text=True, timeout=LONG,
             cwd="/", stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, (capabilities, line, done.stdout, done.stderr)
@@ -139,15 +146,15 @@ def running(service, confine, beats, *, watchdog):
     finally:
         child.terminate()
         try:
-            output, _ = child.communicate(timeout=20)
+            output, _ = child.communicate(timeout=LONG)
         except subprocess.TimeoutExpired:
             child.kill()
-            output, _ = child.communicate(timeout=20)
+            output, _ = child.communicate(timeout=LONG)
         child.output = output
 
 
 def until(true, what):
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + LONG
     while not true():
         assert time.monotonic() < limit, what
         time.sleep(0.02)
@@ -238,6 +245,6 @@ def test_systemd_itself_has_nothing_to_say_against_the_unit(compile_c, tmp_path)
                 check=False,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=LONG,
             )
             assert (done.returncode, done.stdout + done.stderr) == (0, "")
