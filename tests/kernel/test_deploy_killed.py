@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from attachments import agree
 from deployments import (
@@ -22,6 +24,8 @@ from xdpctl.deploy import apply, journal, state
 from xdpctl.errors import XdpctlError
 
 pytestmark = pytest.mark.kernel
+SLOW = "XDPCTL_TEST_SLOW" in os.environ
+"""In a guest without hardware's help every third step has to do; the running kernel takes them all."""
 
 FILE = """
 [deployment]
@@ -111,7 +115,7 @@ def test_every_step_may_be_the_last_and_both_ways_lead_out(world, files):
     carry_out(back)
     assert_same(before, inside)
     points = ["begin", "commit", *(f"{side}:{at}" for at in range(count) for side in ("before", "after"))]
-    for point in points:
+    for point in points[:: 3 if SLOW else 1]:
         for resume in (False, True):
             assert killed_at(point, lambda: carry_out(there)), point
             assert status(netns=inside).notes == (), point  # what is there is told, half done or not
