@@ -48,6 +48,7 @@ def unit(
     import os
     import sys
 
+    import xdpctl
     from xdpctl.cli.output import note, print_json, print_line
     from xdpctl.deploy import unit as making
     from xdpctl.deploy.load import load
@@ -67,6 +68,7 @@ def unit(
             once,
             watchdog,
             making.has_cap_bpf(),
+            (Path(os.path.realpath(sys.executable)), Path(os.__file__), Path(xdpctl.__file__)),
         ),
         loaded,
     )

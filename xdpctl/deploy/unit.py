@@ -44,6 +44,8 @@ class Request:
     """Apply at boot and end; else drift is watched and healed."""
     watchdog: int = WATCHDOG_SECONDS
     has_cap_bpf: bool = True
+    needs: tuple[Path, ...] = ()
+    """Other files that the command is made of: the interpreter, its library, this package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,12 @@ def make(request: Request, loaded: Loaded) -> Unit:
     """
     wanted = loaded.deployment
     given = capabilities(wanted, has_cap_bpf=request.has_cap_bpf)
-    touched = [*loaded.files, *(one.object for one in wanted.programs), Path(request.command[0])]
+    touched = [
+        *loaded.files,
+        *(one.object for one in wanted.programs),
+        Path(request.command[0]),
+        *request.needs,
+    ]
     touched += [Path(one.source) for one in wanted.programs if one.source]
     notes = _notes(request, wanted, touched)
     lines = [

@@ -146,6 +146,13 @@ def test_what_stands_in_the_way_of_a_boot_is_said(tmp_path):
     assert values(made, "PrivateTmp") == ["no"], "or it would not find its own files"
 
 
+def test_an_interpreter_in_a_home_is_not_hidden_from_its_own_service(tmp_path):
+    made = make(tmp_path, START, needs=(Path("/home", "ann", "python3.11"),))
+    assert values(made, "ProtectHome") == ["read-only"]
+    assert any("ProtectHome=read-only, not yes: " in one for one in made.notes)
+    assert values(make(tmp_path, START), "ProtectHome") == ["yes"]
+
+
 def test_the_command_is_the_one_that_was_called(tmp_path):
     script = tmp_path / "xdpctl"
     script.write_text("")
