@@ -147,7 +147,7 @@ def test_what_stands_in_the_way_of_a_boot_is_said(tmp_path):
 
 
 def test_an_interpreter_in_a_home_is_not_hidden_from_its_own_service(tmp_path):
-    made = make(tmp_path, START, needs=(Path("/home", "ann", "python3.11"),))
+    made = make(tmp_path, START, needs=(Path("/", "home", "ann", "python3.11"),))
     assert values(made, "ProtectHome") == ["read-only"]
     assert any("ProtectHome=read-only, not yes: " in one for one in made.notes)
     assert values(make(tmp_path, START), "ProtectHome") == ["yes"]
