@@ -1,11 +1,14 @@
-"""What `xdpctl top` costs: CPU time of the live screen at 2 Hz over 512 veths with programs and frames, in one core."""
+"""What `xdpctl top` costs: CPU time of the screen at 2 Hz over 512 veths with programs and frames; time of a frame."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import select
+import socket
+import statistics
 import struct
 import subprocess
 import termios
@@ -16,7 +19,13 @@ from pathlib import Path
 import pytest
 from bench import MEASURED, ROOT, SHORT, Measured, batch, run
 
-from xdpctl.trace.frames import Port, ethernet
+from xdpctl.bpf import net
+from xdpctl.bpf.object import Object
+from xdpctl.build.compile import build
+from xdpctl.cli.top import Looks
+from xdpctl.libbpf import uapi
+from xdpctl.trace.frames import Port, ethernet, udp4
+from xdpctl.trace.sampler import Sampler
 
 XDPCTL = str(ROOT / ".venv/bin/xdpctl")
 PASS = str(ROOT / "build/bpf/pass.bpf.o")
@@ -112,3 +121,101 @@ def test_the_live_screen_at_2_hz_over_512_interfaces_takes_below_a_tenth_of_a_co
     print(note)
     assert drawn >= 2 * SECONDS - 2, note
     assert share <= 0.1, f"{share:.1%} of a core: {note}"
+
+
+SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 1); __uint(key_size, 4); __uint(value_size, 4); }
+	out SEC(".maps");
+SEC("xdp") int onto(struct xdp_md *ctx) { return bpf_redirect_map(&out, 0, 0); }
+SEC("xdp") int drop(struct xdp_md *ctx) { return XDP_DROP; }
+char _license[] SEC("license") = "GPL";
+"""
+ROUNDS, REDIRECTS = (3, 4_000_000) if SHORT else (5, 6_000_000)
+"""Frames of one round take about as long as the time from one look to the next."""
+
+
+@pytest.fixture
+def redirects(tmp_path):
+    """Nanoseconds a frame that is redirected into a veth, where a program drops it; this thread on one CPU.
+
+    Handed to the stack it would end in kfree_skb: a lost packet, which is traced one by one (some 180 ns each).
+    """
+    source = tmp_path / "cost.bpf.c"
+    source.write_text(SOURCE)
+    (built,) = build([source], tmp_path)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        for a, b in (("ca", "cb"), ("cc", "cd")):
+            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
+            for name in (a, b):
+                run("ip", "link", "set", name, "up")
+        with Object.open(built.object) as opened:
+            opened.load()
+            peer = socket.if_nametoindex("cd")
+            net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
+            opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
+            program, ifindex, frame = opened.programs["onto"], socket.if_nametoindex("ca"), udp4(bytes(64))
+
+            def nanoseconds() -> float:
+                tested = program.test_run(frame, repeat=REDIRECTS, ifindex=ifindex, live_frames=True)
+                return float(tested.duration_ns)
+
+            yield nanoseconds
+    finally:
+        for name in ("ca", "cc"):
+            subprocess.run(["ip", "link", "del", name], check=False)
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def looking(cpu: int):
+    """What `xdpctl top` does, twice a second, by a thread on another CPU."""
+    over, ready = threading.Event(), threading.Event()
+
+    def look() -> None:
+        os.sched_setaffinity(0, {cpu})
+        with Sampler() as sampler:
+            looks = Looks(sampler, 0.5)
+            while not over.is_set():
+                looks.next(lambda seconds: not over.wait(seconds))
+                ready.set()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_what_is_always_on_costs_a_redirected_frame_below_a_twentieth(redirects):
+    none, took = contextlib.nullcontext, {"untraced": [], "top": [], "control": []}
+    watched = {"untraced": none, "top": lambda: looking(min(os.sched_getaffinity(1))), "control": none}
+    for number in range(ROUNDS):
+        order = list(watched)
+        for one in order[number % 3 :] + order[: number % 3]:
+            with watched[one]():
+                if one == "top":
+                    for _ in range(2):
+                        redirects()  # so that it has seen how many runs there are
+                took[one].append(redirects())
+    median = {one: statistics.median(values) for one, values in took.items()}
+    base = statistics.mean((median["untraced"], median["control"]))
+    note = (
+        f"{median['untraced']:.0f} ns a frame untraced ({median['control']:.0f} in the control),"
+        f" {median['top']:.0f} while top looks, its run counts included"
+    )
+    print(note, {one: [round(each) for each in values] for one, values in took.items()})
+    ratio = median["top"] / base
+    MEASURED.append(
+        Measured(
+            "frame redirected into a veth, dropped by a program behind it; `top`", "untraced",
+            median["top"] / 1e9, base / 1e9, ratio, 1.05, ROUNDS, note,
+        )
+    )  # fmt: skip
+    assert ratio <= 1.05, note

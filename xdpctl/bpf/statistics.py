@@ -24,7 +24,7 @@ _RUN_TIME = 0
 
 @contextlib.contextmanager
 def counting() -> Iterator[None]:
-    """Have the kernel count every program's runs and their time while the block runs; it costs each run some 20 ns.
+    """Have the kernel count every program's runs and their time while the block runs; it costs each run 20 to 70 ns.
 
     Raises:
         PrivilegeError: CAP_SYS_ADMIN is missing.

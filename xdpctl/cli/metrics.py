@@ -44,7 +44,7 @@ def metrics(
         bool, typer.Option("--all-netns", help="Watch every network namespace, containers' too.")
     ] = False,
     run_times: Annotated[
-        bool, typer.Option("--run-times", help="Have programs' runs counted: costs each some 20 ns.")
+        bool, typer.Option("--run-times", help="Have programs' runs counted: costs each 20 to 70 ns.")
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Print the exposition once, and end.")] = False,
 ) -> None:

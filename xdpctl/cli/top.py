@@ -121,7 +121,6 @@ class Looks:
             sampler.sample()
             time.sleep(FIRST_WINDOW)
         self._last: Sample = sampler.sample()
-        self._close_window()
         self._due = time.monotonic() + interval
 
     def next(self, wait: Callable[[float], bool]) -> Tick | None:
@@ -141,14 +140,9 @@ class Looks:
         if not self._wait_until(self._due, wait):
             return None
         before, self._last = self._last, self.sampler.sample()
-        self._close_window()
         # a look that came late (a busy machine, a stopped process) makes no crowd of looks
         self._due = max(self._due + self.interval, time.monotonic() + self.interval / 2)
         return tick(before, self._last)
-
-    def _close_window(self) -> None:
-        if self.sampler.share < 1:  # else it would be opened at once again
-            self.sampler.window(False)
 
     @staticmethod
     def _wait_until(due: float, wait: Callable[[float], bool]) -> bool:

@@ -40,8 +40,8 @@ SELDOM_SECONDS = 5.0
 """Between two looks for namespaces, their names, and TC programs."""
 OWN = "this command"
 """Where the tracers' own programs run."""
-RUN_NS = 25
-"""About what counting a run costs it."""
+RUN_NS = 70
+"""What counting a run costs it at most: 20 ns, and 70 where reading the clock is slow (a virtual machine)."""
 MOST_OF_A_CPU = 0.01
 """What counting runs may cost altogether; see `Sampler.share`."""
 TC_TYPES = frozenset(("sched_cls", "sched_act"))
@@ -287,7 +287,7 @@ class Sampler:
     # -- a look -----------------------------------------------------------------------------------------------
 
     def sample(self) -> Sample:
-        """Look once.
+        """Look once; a window ends with it, unless all of the time is to be counted.
 
         Raises:
             NotFoundError: the namespace watched has gone.
@@ -297,6 +297,8 @@ class Sampler:
         runs = self._attempt("programs", self._runs.read)
         counted_seconds = self._counted_seconds(time.monotonic())
         self._adjust_share(sum(one for one, _ in runs.values()) if runs is not None else 0, counted_seconds)
+        if self.share < 1:
+            self.window(False)  # what follows takes longer than the window
         self._keep_up(now)
         counters: dict[Key, tuple[int, ...]] = {}
         verdicts: dict[Key, dict[str, int]] = {}
