@@ -74,7 +74,9 @@ def link(found, name):
 
 def test_a_redirect_that_is_lost_is_a_route_with_its_errno_and_every_frame_of_it(rig):
     with running("redirect", "s0", netns_name=rig.here, target="t0"):
-        found = rig.seen(lambda now: sum(one.lost for one in now.routes) >= FRAMES)
+        found = rig.seen(
+            lambda now: sum(one.lost for one in now.routes) >= FRAMES <= link(now, "s0").counts.rx_packets
+        )
     (route,) = found.routes
     assert (route.way, route.source.name, route.target.name) == ("redirect", "s0", "t0")
     assert (route.sent, route.lost, dict(route.errnos)) == (0, FRAMES, {LOST[0]: FRAMES})
@@ -88,7 +90,9 @@ def test_a_redirect_that_arrives_is_a_route_without_errors(rig):
         running("pass", "t1", netns_name=rig.behind),
         running("redirect", "s0", netns_name=rig.here, target="t0"),
     ):
-        found = rig.seen(lambda now: sum(one.sent for one in now.routes) >= FRAMES)
+        found = rig.seen(
+            lambda now: sum(one.sent for one in now.routes) >= FRAMES <= link(now, "t0").counts.tx_packets
+        )
     (route,) = found.routes
     assert (route.sent, route.lost, dict(route.errnos), route.error_rate) == (FRAMES, 0, {}, 0)
     assert link(found, "s0").verdicts["redirect"] == FRAMES
@@ -312,10 +316,11 @@ def test_lines_add_up_to_the_frames_sent_and_a_signal_leaves_nothing_attached(ri
         lines = [json.loads(process.stdout.readline())]
         held = programs_of(process.pid)
         rig.send()
-        lost = 0
-        while lost < FRAMES:
+        lost = received = 0
+        while lost < FRAMES or received < FRAMES:
             lines.append(json.loads(process.stdout.readline()))
             lost = sum(route["lost"] for line in lines for route in line["redirects"])
+            received = sum(line["interfaces"][0]["rx_packets"] for line in lines)
         process.send_signal(number)
         rest, errors = process.communicate(timeout=60)
         lines += [json.loads(line) for line in rest.splitlines()]
