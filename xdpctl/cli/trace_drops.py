@@ -55,7 +55,8 @@ def drops(
             now = tracer.read()
             everything, seconds = now.minus(before), now.at - before.at
             since, then, counted = everything.about(wanted), counted, read(wanted, places)
-            grown, before = losses(then, counted, everything), now
+            # told from before the first reading of the counters to behind the second: drops go on meanwhile
+            grown, before = losses(then, counted, tracer.read().minus(before)), now
             labels = namespace_labels()
 
             def render(
