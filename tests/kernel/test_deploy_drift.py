@@ -10,6 +10,7 @@ from deployments import SOURCE, apply_file, assert_same, destroy, forget_all, ma
 from kernels import TCX
 from live import until
 
+from xdpctl.attach import cleanup
 from xdpctl.deploy import state
 from xdpctl.deploy.drift import look
 from xdpctl.deploy.healing import heal
@@ -94,6 +95,15 @@ def test_another_version_on_a_hook_and_somebody_elses_program_there(world, pair,
     assert kinds() == ["missing"]
     heal(["edge"])
     assert programs_of(pair, "va") == ["deployed_xdp"]
+    destroy("edge")
+
+
+def test_detaching_what_a_deployment_holds_waits_for_nobody(pair, deploy, monkeypatch):
+    deploy(f'name = "va"\n{ON}')
+    with monkeypatch.context() as patch:
+        patch.setattr(cleanup.time, "sleep", lambda _seconds: pytest.fail("waited for a program that stays"))
+        detach("va", netns=pair)
+    assert kinds() == ["missing"]
     destroy("edge")
 
 

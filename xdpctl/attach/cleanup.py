@@ -50,6 +50,19 @@ def attached() -> set[int]:
     return found
 
 
+def pinned() -> set[int]:
+    """Programs that a deployment has pinned: they stay when nothing runs them any more."""
+    found: set[int] = set()
+    for path in pins.walk(pins.root() / "deployments"):
+        with contextlib.suppress(XdpctlError):
+            fd = pins.open_pin(path, "program")
+            try:
+                found.add(query.program_info(fd).id)
+            finally:
+                os.close(fd)
+    return found
+
+
 def after_leaving(program_ids: Iterable[int], *, keep_maps: bool = False) -> list[Path]:
     """Drop the state of programs of ours that are gone, and unpin the maps that only they used.
 
@@ -62,7 +75,7 @@ def after_leaving(program_ids: Iterable[int], *, keep_maps: bool = False) -> lis
     """
     records = runstate.read()
     leaving = {one for one in program_ids if one in records}
-    waited_for = leaving - attached() if leaving else leaving
+    waited_for = leaving - attached() - pinned() if leaving else leaving
     for number in waited_for:  # first: such an array may hold the very program
         for path in map(Path, records[number].map_pins):
             if path.parent == ownership.tail_calls_folder():
