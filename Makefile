@@ -39,7 +39,8 @@ demo: root build ## Show the main job in throwaway namespaces: attach, count, br
 
 .PHONY: test
 test: root setup-dev build ## Run all tests: unit, kernel, docs
-	@$(PYTEST) $(PARALLEL) tests/unit tests/kernel tests/docs
+	@$(PYTEST) $(PARALLEL) -m "not alone" tests/unit tests/kernel tests/docs
+	@$(PYTEST) -m alone tests/kernel
 
 .PHONY: unit
 unit: setup-dev ## Run the tests that need no root

@@ -132,15 +132,16 @@ def test_what_the_kernel_says_of_a_program_is_read(opened):
     assert opened.programs["a_name_longer_than_the_kernel_keeps"].info().name == "a_name_longer_t"
 
 
+@pytest.mark.alone
 def test_runs_are_counted_while_that_is_asked_for(opened):
     one = opened.programs["drop"]
     before = one.info().run_cnt
     with statistics.counting():
         one.test_run(bytes(64), repeat=7)
-    counted = one.info().run_cnt
-    assert counted - before == 7
+    assert one.info().run_cnt - before == 7
     assert one.info().run_time_ns > 0
     if Path("/proc/sys/kernel/bpf_stats_enabled").read_text().strip() == "0":
+        counted = one.info().run_cnt
         one.test_run(bytes(64), repeat=7)
         assert one.info().run_cnt == counted
 

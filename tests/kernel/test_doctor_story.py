@@ -170,7 +170,8 @@ def test_an_interface_of_another_namespace_is_pointed_to(story, xdpctl):
 def test_all_netns_finds_it_wherever_it_is(story, xdpctl):
     done = xdpctl("doctor", "veth_yyy0", "--all-netns", "--json", netns=story[0])
     assert done.returncode == 1
-    assert {one["netns"] for one in done.json()["findings"]} == {story[1]}
+    # redirects of programs that others run in namespaces of their own are told as well
+    assert {one["netns"] for one in done.json()["findings"] if one["netns"] in story} == {story[1]}
 
 
 PLAIN = """

@@ -124,6 +124,7 @@ def test_verdicts_of_a_generic_program_are_unknown_but_for_what_a_tracepoint_tel
     assert verdicts == {"pass": None, "drop": None, "tx": None, "redirect": None, "aborted": 0}
 
 
+@pytest.mark.alone
 def test_runs_are_counted_while_it_is_asked_for_and_no_longer(rig):
     with running("drop", "s0", netns_name=rig.here) as opened:
         number = next(iter(opened.programs.values())).info().id
@@ -338,9 +339,11 @@ class Terminal:
         self._ours, self._theirs = pty.openpty()
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self.before = termios.tcgetattr(self._theirs)
+        # readline, where something imported it, hands its idea of the size on to processes
+        without_size = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
         self.process = subprocess.Popen(
             [*COMMAND, "top", *words], stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
-            env={**os.environ, "TERM": "xterm-256color"}, start_new_session=True,
+            env={**without_size, "TERM": "xterm-256color"}, start_new_session=True,
         )  # fmt: skip
         self.drawn = ""
 

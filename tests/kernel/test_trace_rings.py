@@ -194,6 +194,7 @@ def test_a_cpumap_loses_what_its_ring_does_not_hold(here, programs):
     assert (ring.full, ring.not_full, ring.size) == (sent - size, 0, size)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("qdisc", ["noqueue", "pfifo_fast"])
 def test_a_held_veth_loses_at_its_full_ring_or_in_a_full_band(here, world, compile_c, qdisc):
     if not BPF_LOOP or len(os.sched_getaffinity(0)) < 2:

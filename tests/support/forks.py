@@ -57,11 +57,15 @@ class _Parent:
     def __init__(self, session) -> None:
         self._session = session
         self._config = session.config
-        files: dict[str, list[pytest.Item]] = {}
+        files: dict[tuple[bool, str], list[pytest.Item]] = {}
         for item in session.items:
-            files.setdefault(item.nodeid.split("::", 1)[0], []).append(item)
-        self._files: Sequence[list[pytest.Item]] = sorted(files.values(), key=_order)
-        self._waiting = deque(range(len(self._files)))
+            alone = item.get_closest_marker("alone") is not None
+            files.setdefault((alone, item.nodeid.split("::", 1)[0]), []).append(item)
+        together = sorted((items for (alone, _), items in files.items() if not alone), key=_order)
+        alone = [items for (alone, _), items in files.items() if alone]
+        self._files: Sequence[list[pytest.Item]] = together + alone
+        self._waiting = deque(range(len(together)))
+        self._last = deque(range(len(together), len(self._files)))
         self._given: dict[int, list[str]] = {}
         """By child: tests that it was given and has not ended, in order."""
         self._numbers = 0
@@ -74,6 +78,9 @@ class _Parent:
         os.environ[zygote.WHERE] = str(where)
         try:
             self._run(count)
+            self._waiting = self._last  # by one child
+            if self._waiting:
+                self._run(1)
         finally:
             warm.kill()
             warm.wait()

@@ -40,11 +40,11 @@ static long waiting(__u32 turn, struct wait *wait)
 SEC("xdp") int hold(struct xdp_md *ctx)
 {
 	__u32 zero = 0;
-	struct wait wait = { bpf_map_lookup_elem(&gates, &zero), bpf_ktime_get_ns() + 3000000000ULL };
+	struct wait wait = { bpf_map_lookup_elem(&gates, &zero), bpf_ktime_get_ns() + 8000000000ULL };
 	if (!wait.gate)
 		return XDP_DROP;
 	wait.gate->entered = 1;
-	for (int part = 0; part < 16 && !waiting(0, &wait); part++)
+	for (int part = 0; part < 64 && !waiting(0, &wait); part++)
 		bpf_loop(1 << 23, waiting, &wait, 0);
 	if (!wait.gate->released)
 		wait.gate->released = 2; /* in time nobody has let it go: the next frame need not wait */
@@ -65,7 +65,7 @@ sender.send(bytes.fromhex(sys.argv[3]))
 def held(space: str, sender: str, receiver: str, compiled: Path, frame: bytes) -> Iterator[socket.socket]:
     """Both ends are in `space`; while the block runs the receiver's NAPI hangs in its first frame, on another CPU.
 
-    For 3 s at most, so that the machine goes on whatever happens here. Nothing in the block may wait for RCU, which
+    For 8 s at most, so that the machine goes on whatever happens here. Nothing in the block may wait for RCU, which
     waits for that CPU: closing a packet socket does, so one to send from is yielded.
     """
     before = sorted(os.sched_getaffinity(0))

@@ -41,7 +41,12 @@ def watch(names: Sequence[str], look: Callable[[list[str]], Any]) -> None:
         XdpctlError: it can't be listened, or the look fails.
     """
     with _Stopping() as stopping:
-        _until_stopped(list(names), look, stopping)
+        try:
+            _until_stopped(list(names), look, stopping)
+        except KeyboardInterrupt:
+            if not stopping.came:
+                raise
+            _notify("STOPPING=1")  # SIGTERM came amidst healing, which has taken back what it had begun
 
 
 class _Stopping:
