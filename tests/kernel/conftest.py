@@ -35,8 +35,8 @@ SHARED = (
 )  # fmt: skip
 """Files about what xdpctl makes of a kernel's answers, not about the answers, which others test on every kernel.
 
-Of these each guest of the matrix runs its share (XDPCTL_SHARE, ``0/4`` is the first of four), so that all together
-run them all; ``python -m tests.matrix --all`` runs each in every guest, which takes an hour.
+Of these each guest of the matrix runs a share (XDPCTL_SHARE, ``0/16`` is the first of sixteen), for an emulated CPU
+takes seconds for each; ``python -m tests.matrix --all`` runs every one in every guest, which takes hours.
 """
 
 
