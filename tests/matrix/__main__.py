@@ -31,7 +31,7 @@ ELSEWHERE = (
 SECONDS = 1100.0
 """Deadline of one guest: its oracle takes half of it, its tests the rest."""
 SHARES = 16
-"""Into how many shares the tests that no kernel decides are cut; each guest runs one of them, with --all each runs all."""
+"""Into how many shares the tests that no kernel decides are cut; each guest runs one, with --all it runs all."""
 
 PARTS = ("host", "libbpf", "oracle", "tests")
 """host: the oracle on this very kernel; libbpf: the bindings' tests on other libbpfs; in guests: oracle, tests."""
