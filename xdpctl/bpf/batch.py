@@ -155,8 +155,11 @@ def _once(batches: Iterator[Batch]) -> Iterator[Batch]:
     seen: set[bytes] = set()
     repeated = 0
     for one in batches:
-        fresh = [(key, value) for key, value in one.pairs() if key not in seen]
-        seen.update(key for key, _ in fresh)
+        fresh = []
+        for key, value in one.pairs():  # it may start again amidst a batch
+            if key not in seen:
+                seen.add(key)
+                fresh.append((key, value))
         repeated += one.length - len(fresh)
         if repeated > walk.RESTARTS * max(1000, len(seen)):
             raise MapError("the map changes faster than it can be read")

@@ -126,9 +126,9 @@ def check(stage: Stage, rows: dict[str, Any], before: list[Victim], burn: int, *
     held = [one for one in before if one.where == IN_XMIT]
     late = [one for one in held if one.residence_ns is None or one.residence_ns > burn / 2]
     stage.expect(
-        len(held) >= ROUNDS * 0.9, f"only {len(held)} of {ROUNDS} packets came while the CPU was held up"
+        len(held) >= ROUNDS * 0.75, f"only {len(held)} of {ROUNDS} packets came while the CPU was held up"
     )
-    stage.expect(len(late) >= 0.9 * len(held), f"only {len(late)} of {len(held)} packets waited for it")
+    stage.expect(len(late) >= 0.75 * len(held), f"only {len(late)} of {len(held)} packets waited for it")
     stage.expect(rows["noqueue"]["p50_us"] * 1e3 < burn / 10, "packets waited without a qdisc, too")
     if fixed:
         stage.expect(rows["pfifo_fast"]["stuck"] == 0, f"{rows['pfifo_fast']['stuck']} packets are stuck")
