@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = (
     "test_attach_interrupt.py", "test_bad_input.py", "test_build_unprivileged.py", "test_check_boot.py",
     "test_configs.py", "test_deploy_*.py", "test_doctor_story.py", "test_driver_[st]*.py", "test_export.py",
-    "test_host_snapshot.py", "test_inspect_command.py", "test_lab*.py", "test_map_command.py", "test_metrics.py",
+    "test_host_snapshot.py", "test_inspect_command.py", "test_lab*.py", "test_map_*.py", "test_metrics.py",
     "test_migrate*.py", "test_pool_command.py", "test_skeleton.py", "test_stats.py", "test_top*.py",
-    "test_trace_command.py", "test_trace_life.py", "test_unit_*.py",
+    "test_trace_command.py", "test_validate_*.py", "test_trace_life.py", "test_unit_*.py",
 )  # fmt: skip
 """Files about what xdpctl makes of a kernel's answers, not about the answers, which others test on every kernel.
 
