@@ -61,6 +61,7 @@ class Path:
                 one.dropped,
             )
             for one in edges()
+            if one.source  # else of another namespace, whose interface has a number of ours
         ]
 
 
