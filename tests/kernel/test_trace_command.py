@@ -74,9 +74,10 @@ def test_drops_and_qdiscs_are_told_a_line_a_report(pair, xdpctl):
     lost = while_sending(
         port, lambda: xdpctl("trace", "drops", "--netns", here, "--duration", "0.5", "--json")
     )
-    (drop,) = json.loads(lost.stdout)["drops"]
-    assert drop["device"]["name"] in ("s0", "t0")
-    assert drop["packets"] > 0
+    # another namespace may lose frames on interfaces of the same numbers meanwhile: there may be more lines
+    drops = json.loads(lost.stdout)["drops"]
+    assert {"s0", "t0"} & {one["device"]["name"] for one in drops if one["device"]}
+    assert all(one["packets"] > 0 for one in drops)
     waits = while_sending(port, lambda: xdpctl("trace", "qdisc", "--duration", "0.5", "--json"))
     assert {"s1"} <= {one["device"]["name"] for one in json.loads(waits.stdout)["queues"]}
 
