@@ -85,7 +85,7 @@ def files(tmp_path_factory):
     run("clang", "-g", "-O2", "-target", "bpf", "-I", include, "-c", str(source), "-o", str(folder / "f.o"))
     run("bpftool", "prog", "load", str(folder / "f.o"), "/sys/fs/bpf/look", "pinmaps", "/sys/fs/bpf/maps")
     number = json.loads(run("bpftool", "-j", "map", "show", "pinned", PIN))["id"]
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)  # noqa: S311 - the same entries in every round
     keys = rng.sample(range(2**32), COUNT)
     values = [rng.randrange(10**9) for _ in keys]
     (folder / "flows.csv").write_text("key,value\n" + "".join(map("{},{}\n".format, keys, values)))

@@ -8,18 +8,18 @@ their pages are recycled (`recycling`). Rounds take turns, one CPU, medians; an 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import statistics
-import subprocess
+import struct
 from operator import sub, truediv
 
 import bpftrace
 import pytest
-from bench import MEASURED, SHORT, Measured, run
+from bench import MEASURED, SHORT, Measured
+from frame_path import frame_path
 
-from xdpctl.bpf.object import Object
-from xdpctl.build.compile import build
+from xdpctl.bpf import net
+from xdpctl.libbpf import uapi
 from xdpctl.trace.frames import udp4
 from xdpctl.trace.pools import PoolTracer
 
@@ -50,34 +50,15 @@ PEER = bpftrace.command()  # asked before the benches' own namespace, which has 
 @pytest.fixture
 def path(tmp_path):
     """Objects loaded and a path on which each frame's page leaves its pool; this process on one CPU."""
-    import struct
-
-    from xdpctl.bpf import net
-    from xdpctl.libbpf import uapi
-
-    source = tmp_path / "path.bpf.c"
-    source.write_text(SOURCE)
-    (built,) = build([source], tmp_path)
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        for a, b in (("ba", "bb"), ("bc", "bd")):
-            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
-            for name in (a, b):
-                run("ip", "link", "set", name, "up")
-        with Object.open(built.object) as opened:
-            rodata = next(one for name, one in opened.maps.items() if name.endswith(".rodata"))
-            rodata.patch_initial_value(0, struct.pack("=i", socket.if_nametoindex("bc")))
-            opened.load()
-            net.xdp_attach(socket.if_nametoindex("bd"), opened.programs["away"].fd, uapi.XDP_FLAGS_DRV_MODE)
-            ingress = socket.if_nametoindex("bb")
-            net.tc_hook_create(ingress)
-            net.tc_attach(ingress, "ingress", opened.programs["on"].fd)
-            yield opened, ingress
-    finally:
-        for name in ("ba", "bc"):
-            subprocess.run(["ip", "link", "del", name], check=False)
-        os.sched_setaffinity(0, before)
+    with frame_path(tmp_path, SOURCE) as opened:
+        rodata = next(one for name, one in opened.maps.items() if name.endswith(".rodata"))
+        rodata.patch_initial_value(0, struct.pack("=i", socket.if_nametoindex("cc")))
+        opened.load()
+        net.xdp_attach(socket.if_nametoindex("cd"), opened.programs["away"].fd, uapi.XDP_FLAGS_DRV_MODE)
+        ingress = socket.if_nametoindex("cb")
+        net.tc_hook_create(ingress)
+        net.tc_attach(ingress, "ingress", opened.programs["on"].fd)
+        yield opened, ingress
 
 
 @contextlib.contextmanager
@@ -147,7 +128,7 @@ def test_the_tracer_adds_at_most_a_third_of_what_bpftrace_adds(path):
 def test_the_tracer_costs_next_to_nothing_where_pages_recycle(path):
     none = contextlib.nullcontext
     opened, _ = path
-    elsewhere = (opened, socket.if_nametoindex("ba"))  # nothing takes a frame there: the stack drops it
+    elsewhere = (opened, socket.if_nametoindex("ca"))  # nothing takes a frame there: the stack drops it
     took = rounds(elsewhere, "pass", RECYCLING, {"untraced": none, "ours": ours, "control": none})
     ratio = statistics.median(map(truediv, *beside(took, "ours")))
     without, control, traced = (statistics.median(took[one]) for one in ("untraced", "control", "ours"))

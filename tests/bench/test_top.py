@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 from bench import MEASURED, ROOT, SHORT, Measured, batch, run
+from frame_path import REDIRECT, frame_path
 
 from xdpctl.bpf import net
-from xdpctl.bpf.object import Object
-from xdpctl.build.compile import build
 from xdpctl.cli.top import Looks
 from xdpctl.libbpf import uapi
 from xdpctl.trace.frames import Port, ethernet, udp4
@@ -123,15 +122,6 @@ def test_the_live_screen_at_2_hz_over_512_interfaces_takes_below_a_tenth_of_a_co
     assert share <= 0.1, f"{share:.1%} of a core: {note}"
 
 
-SOURCE = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 1); __uint(key_size, 4); __uint(value_size, 4); }
-	out SEC(".maps");
-SEC("xdp") int onto(struct xdp_md *ctx) { return bpf_redirect_map(&out, 0, 0); }
-SEC("xdp") int drop(struct xdp_md *ctx) { return XDP_DROP; }
-char _license[] SEC("license") = "GPL";
-"""
 ROUNDS, REDIRECTS = (3, 4_000_000) if SHORT else (5, 6_000_000)
 """Frames of one round take about as long as the time from one look to the next."""
 
@@ -142,32 +132,18 @@ def redirects(tmp_path):
 
     Handed to the stack it would end in kfree_skb: a lost packet, which is traced one by one (some 180 ns each).
     """
-    source = tmp_path / "cost.bpf.c"
-    source.write_text(SOURCE)
-    (built,) = build([source], tmp_path)
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        for a, b in (("ca", "cb"), ("cc", "cd")):
-            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
-            for name in (a, b):
-                run("ip", "link", "set", name, "up")
-        with Object.open(built.object) as opened:
-            opened.load()
-            peer = socket.if_nametoindex("cd")
-            net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
-            opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
-            program, ifindex, frame = opened.programs["onto"], socket.if_nametoindex("ca"), udp4(bytes(64))
+    with frame_path(tmp_path, REDIRECT) as opened:
+        opened.load()
+        peer = socket.if_nametoindex("cd")
+        net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
+        opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
+        program, ifindex, frame = opened.programs["onto"], socket.if_nametoindex("ca"), udp4(bytes(64))
 
-            def nanoseconds() -> float:
-                tested = program.test_run(frame, repeat=REDIRECTS, ifindex=ifindex, live_frames=True)
-                return float(tested.duration_ns)
+        def nanoseconds() -> float:
+            tested = program.test_run(frame, repeat=REDIRECTS, ifindex=ifindex, live_frames=True)
+            return float(tested.duration_ns)
 
-            yield nanoseconds
-    finally:
-        for name in ("ca", "cc"):
-            subprocess.run(["ip", "link", "del", name], check=False)
-        os.sched_setaffinity(0, before)
+        yield nanoseconds
 
 
 @contextlib.contextmanager

@@ -8,19 +8,16 @@ stands beside each round (the control): the base drifts more than a tracer costs
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import statistics
 import struct
-import subprocess
 
 import bpftrace
 import pytest
 from bench import MEASURED, SHORT, Measured, run
+from frame_path import REDIRECT, frame_path
 
 from xdpctl.bpf import net
-from xdpctl.bpf.object import Object
-from xdpctl.build.compile import build
 from xdpctl.libbpf import uapi
 from xdpctl.trace.frames import udp4
 from xdpctl.trace.redirect import RedirectTrace
@@ -32,15 +29,6 @@ RUNS, FRAMES = 4, 100_000 if SHORT else 250_000
 ALWAYS_ON = 1.05
 """Most that errors and bulks may make of a redirect's time."""
 
-SOURCE = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 1); __uint(key_size, 4); __uint(value_size, 4); }
-	out SEC(".maps");
-SEC("xdp") int onto(struct xdp_md *ctx) { return bpf_redirect_map(&out, 0, 0); }
-SEC("xdp") int drop(struct xdp_md *ctx) { return XDP_DROP; }
-char _license[] SEC("license") = "GPL";
-"""
 BULKS = """
 tracepoint:xdp:xdp_redirect_err {
   @err[args->prog_id, args->ifindex, args->to_ifindex, args->map_id, args->err] = count();
@@ -63,29 +51,15 @@ tracepoint:xdp:xdp_redirect { @redirect[args->prog_id, args->ifindex, args->map_
 @pytest.fixture(params=["dropped by a program behind the veth", "handed to the stack behind the veth"])
 def path(request, tmp_path):
     """(what becomes of the frames, the redirecting program, ifindex they come from); this process on one CPU."""
-    source = tmp_path / "cost.bpf.c"
-    source.write_text(SOURCE)
-    (built,) = build([source], tmp_path)
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        for a, b in (("ca", "cb"), ("cc", "cd")):
-            run("ip", "link", "add", a, "type", "veth", "peer", "name", b)
-            for name in (a, b):
-                run("ip", "link", "set", name, "up")
-        with Object.open(built.object) as opened:
-            opened.load()
-            opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
-            if request.param.startswith("dropped"):
-                peer = socket.if_nametoindex("cd")
-                net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
-            else:
-                run("ethtool", "-K", "cd", "gro", "on")
-            yield request.param, opened.programs["onto"], socket.if_nametoindex("ca")
-    finally:
-        for name in ("ca", "cc"):
-            subprocess.run(["ip", "link", "del", name], check=False)
-        os.sched_setaffinity(0, before)
+    with frame_path(tmp_path, REDIRECT) as opened:
+        opened.load()
+        opened.maps["out"].update(bytes(4), struct.pack("=I", socket.if_nametoindex("cc")))
+        if request.param.startswith("dropped"):
+            peer = socket.if_nametoindex("cd")
+            net.xdp_attach(peer, opened.programs["drop"].fd, uapi.XDP_FLAGS_DRV_MODE)
+        else:
+            run("ethtool", "-K", "cd", "gro", "on")
+        yield request.param, opened.programs["onto"], socket.if_nametoindex("ca")
 
 
 @contextlib.contextmanager

@@ -186,6 +186,14 @@ def world():
         made.close()
 
 
+@pytest.fixture
+def pair(world):
+    """A namespace with va and vb, two ends of a pair."""
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    return inside
+
+
 @pytest.fixture(scope="session")
 def zygote(isolated, tmp_path_factory):
     """The warm process behind `xdpctl`."""

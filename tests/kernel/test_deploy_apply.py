@@ -74,14 +74,6 @@ def _nothing_applied_before():
     forget_all()
 
 
-@pytest.fixture
-def pair(world):
-    """A namespace with va and vb, two ends of a pair."""
-    inside = world.namespace()
-    world.veth("va", "vb", netns_a=inside, netns_b=inside)
-    return inside
-
-
 def test_a_second_apply_changes_nothing(world, pair, compile_c, tmp_path):
     path = write(tmp_path / "a.toml", simple(compile_c(SOURCE), pair))
     before = machine(pair)

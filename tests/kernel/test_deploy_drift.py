@@ -26,14 +26,6 @@ def _nothing_applied_before():
 
 
 @pytest.fixture
-def pair(world):
-    """A namespace with va and vb, two ends of a pair."""
-    inside = world.namespace()
-    world.veth("va", "vb", netns_a=inside, netns_b=inside)
-    return inside
-
-
-@pytest.fixture
 def deploy(pair, compile_c, tmp_path):
     """Apply program ``guard`` with these lines of [[interface]]; the file's path."""
     obj = compile_c(SOURCE)

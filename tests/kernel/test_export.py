@@ -35,14 +35,6 @@ def _nothing_applied_before():
     forget_all()
 
 
-@pytest.fixture
-def pair(world):
-    """A namespace with va and vb, two ends of a pair."""
-    inside = world.namespace()
-    world.veth("va", "vb", netns_a=inside, netns_b=inside)
-    return inside
-
-
 def write(path, text):
     path.write_text(text)
     return path

@@ -200,7 +200,7 @@ def test_ctrl_c_ends_a_lab_at_once_and_nothing_of_it_stays():
             break
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
-    assert child.returncode == 130
+    assert child.returncode in (130, -signal.SIGINT)  # the latter amidst an import; 130 in a shell
     assert told == "xdpctl: interrupted\n"
     assert namespaces() == before
 

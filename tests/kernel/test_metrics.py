@@ -113,7 +113,7 @@ def test_scrapes_tell_every_frame_that_was_lost_both_of_them(rig, exporters):
         port.send(FRAME)
     way = {"from": "s0", "to": "t0", "from_netns": here, "to_netns": here, "errno": LOST[0]}
     for one, was in zip(exporters, before, strict=True):
-        assert until(lambda: one.total("xdpctl_redirect_lost_frames", **way) >= FRAMES)  # noqa: B023
+        assert until(lambda: one.total("xdpctl_redirect_lost_frames", **way) >= FRAMES)  # noqa: B023 - called at once
         assert one.total("xdpctl_redirect_lost_frames", **way) == FRAMES
         assert one.total("xdpctl_redirect_sent_frames", **{"from": "s0"}) == 0
         assert one.total("xdpctl_interface_receive_packets", interface="s0", netns=here) - was == FRAMES
@@ -166,4 +166,4 @@ def test_a_signal_ends_it_and_nothing_stays_attached(exporters):
         held = one.held()
         assert len(held) > 2
         assert one.end(number) == (0, "")
-        assert until(lambda: not any(map(loaded, held)))  # noqa: B023
+        assert until(lambda: not any(map(loaded, held)))  # noqa: B023 - called at once

@@ -76,7 +76,8 @@ def test_ctrl_c_ends_a_tracer_and_nothing_stays_attached(tracer):
     finally:
         child.kill()
         child.communicate()
-    assert child.returncode in (0, 130), told
+    # amidst an import that compiles text, Python remembers the interrupt and ends by it after all: 130 in a shell
+    assert child.returncode in (0, 130, -signal.SIGINT), told
     assert "Traceback" not in told
     assert until(lambda: not any(map(loaded, held)))
 

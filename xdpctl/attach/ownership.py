@@ -6,6 +6,7 @@ and say how things were when it was made; what counts is the link behind it, whi
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +63,24 @@ def link_pin(netns_inode: int, ifindex: int, interface: str, hook: str, link_id:
     return Path(
         f"{links_folder()}/{netns_inode}/{name}"
     )  # at once: joining step by step shows with 128 interfaces
+
+
+_NAME = re.compile(r"(\d+)-(.*)-(xdp|tcx-ingress|tcx-egress|netkit-primary|netkit-peer)-(\d+)")
+
+
+class PinName(NamedTuple):
+    """What the name of a link's pin says of when it was made."""
+
+    ifindex: int
+    interface: str
+    hook: str
+    link_id: int
+
+
+def pin_name(name: str) -> PinName | None:
+    """The parts of a name that `link_pin` has made; None: it is another's."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else PinName(int(match[1]), match[2], match[3], int(match[4]))
 
 
 def pinned_links() -> Iterator[PinnedLink]:

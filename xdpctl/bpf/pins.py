@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENVIRONMENT = "XDPCTL_BPFFS"
-BPF_FS_MAGIC = 0xCAFE4A11
-"""linux/magic.h."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_@:+,=-][A-Za-z0-9_@:+,=-]*\Z")
 

@@ -25,7 +25,6 @@ _KFUNC = re.compile(r"extern \((?:func|var) ksym\) '([^']+)': (not found in kern
 _KCONFIG = re.compile(r"extern '(CONFIG_\w+)' \(strong\): not resolved")
 _NO_TARGET = re.compile(r"prog '([^']+)': attach program FD is not set")
 _FUNCTION = re.compile(r"prog '([^']+)': failed to find kernel BTF type ID of '([^']+)'")
-_CORE = re.compile(r"prog '([^']+)': .*(?:relo|CO-RE).*")
 _NOISE = re.compile(
     r"failed to load object|failed to perform CO-RE relocations|Error in bpf_create_map_xattr.*Retrying"
     r"|failed to prepare load attributes|prog '[^']+': failed to load: "

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, VARIABLES, WAIT, YES, parse_variables
+from xdpctl.cli import options
+from xdpctl.cli.deployment import VARIABLES, WAIT, YES, parse_variables
 
 if TYPE_CHECKING:
     from xdpctl.deploy.plan import Plan
@@ -35,7 +36,7 @@ def apply(
         bool, typer.Option("--force", help="Apply although something is known to fail.")
     ] = False,
     yes: Annotated[bool, YES] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make the changes that `xdpctl plan` shows: all of them, or none.
 

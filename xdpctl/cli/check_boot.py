@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, VARIABLES, name_of, note_pending, parse_variables
+from xdpctl.cli import options
+from xdpctl.cli.deployment import VARIABLES, name_of, note_pending, parse_variables
 
 app = typer.Typer()
 
@@ -35,7 +36,7 @@ def check_boot(
         Path, typer.Option("--root", metavar="FOLDER", help="Where etc/systemd and usr/lib/systemd are.")
     ] = Path("/"),
     variables: Annotated[Optional[list[str]], VARIABLES] = None,  # noqa: UP045
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Explain what a reboot would change: programs, pins, devices' settings, deployments with and without a unit.
 

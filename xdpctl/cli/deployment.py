@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 FILES = typer.Argument(metavar="FILE...", help="TOML files, or folders of *.toml; together one deployment.")
 VARIABLES = typer.Option("--var", metavar="NAME=VALUE", help="Value of ${NAME}; may be repeated.")
-JSON = typer.Option("--json", help="Print JSON.")
 WAIT = typer.Option(
     "--wait", metavar="SECONDS", help="Wait so long for another command that changes the machine."
 )

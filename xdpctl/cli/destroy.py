@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from xdpctl.cli.deployment import JSON, WAIT, YES, name_of
+from xdpctl.cli import options
+from xdpctl.cli.deployment import WAIT, YES, name_of
 
 app = typer.Typer()
 
@@ -16,7 +17,7 @@ def destroy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The deployment.", autocompletion=name_of)],
     wait: Annotated[float, WAIT] = 0.0,
     yes: Annotated[bool, YES] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Detach everything of a deployment, unpin its programs and maps, and put device settings back as found.
 

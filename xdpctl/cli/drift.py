@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, WAIT, name_of
+from xdpctl.cli import options
+from xdpctl.cli.deployment import WAIT, name_of
 
 if TYPE_CHECKING:
     from xdpctl.deploy.drift import Answer
@@ -25,7 +26,7 @@ def drift(
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and tell when something changes.")] = False,
     heal: Annotated[bool, typer.Option("--heal", help="Put right what can be.")] = False,
     wait: Annotated[float, WAIT] = 0.0,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compare deployments with the machine: missing, foreign, duplicate programs, stale pins, changed settings.
 

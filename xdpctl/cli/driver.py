@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete, driver_set
+from xdpctl.cli import driver_set, options
 
 app = typer.Typer(no_args_is_help=True, help="Settings of the devices that XDP runs on.")
 
@@ -28,22 +28,13 @@ app.command("tune", no_args_is_help=True)(driver_set.tune)
 def show(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Argument(
-            metavar="[IFACE...]",
-            help="Interfaces (names or globs); all by default.",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Interfaces (names or globs); all by default."),
     ] = None,
     netns: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Look in this network namespace.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
+        options.netns("Look in this network namespace."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show how devices are set, at most what, and the room that XDP has on them.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.errors import EXIT_FINDINGS, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,14 +23,8 @@ DISTURBS = {"nothing": "", "traffic": "  (stops traffic for a moment)", "link": 
 IFACE = Annotated[str, typer.Argument(metavar="IFACE", autocompletion=complete.interface)]
 NETNS = Annotated[
     Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-    typer.Option(
-        metavar="NAME",
-        help="Network namespace of the interface.",
-        autocompletion=complete.namespace,
-        is_eager=True,
-    ),
+    options.netns("Network namespace of the interface."),
 ]
-AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _observe(name: str, netns: str | None) -> Link:
@@ -50,7 +44,7 @@ def set_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
     ] = False,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Change settings of a device: all of them, or none.
 
@@ -136,7 +130,7 @@ def tune(
         typer.Option(metavar="N", min=1, help="af-xdp: receive on N queues, a socket on each."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply it; without, it is only shown.")] = False,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Set a device as its driver needs it for a use: shown and explained, and with --yes applied, all or nothing.
 

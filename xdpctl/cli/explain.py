@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.errors import EXIT_FINDINGS, ConfigError
 
 app = typer.Typer(context_settings={"ignore_unknown_options": True})
@@ -33,7 +33,7 @@ def explain(
             autocompletion=complete.one_of(*OPS),
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Explain what the kernel answered: candidates ranked, each with how to tell and what clears it.
 

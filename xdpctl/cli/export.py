@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
-from xdpctl.cli.deployment import JSON, name_of, note_pending
+from xdpctl.cli import options
+from xdpctl.cli.deployment import name_of, note_pending
 
 if TYPE_CHECKING:
     from xdpctl.deploy.export import Exported
@@ -21,20 +21,11 @@ app = typer.Typer()
 def export(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Argument(
-            metavar="[IFACE...]",
-            help="Of what is in no deployment, only these interfaces (names or globs).",
-            autocompletion=complete.interface,
-        ),
+        options.interfaces("Of what is in no deployment, only these interfaces (names or globs)."),
     ] = None,
     netns: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Look in this network namespace for what is in no deployment.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
+        options.netns("Look in this network namespace for what is in no deployment."),
     ] = None,
     all_netns: Annotated[bool, typer.Option("--all-netns", help="Look in every network namespace.")] = False,
     deployment: Annotated[
@@ -63,7 +54,7 @@ def export(
         bool, typer.Option("--all", help="Every setting of the devices, not only what differs from defaults.")
     ] = False,
     entries: Annotated[bool, typer.Option("--entries", help="What the programs' maps hold, too.")] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write what runs now as a deployment: programs, where they are attached, devices' settings, redirects.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from xdpctl.cli import options
 from xdpctl.errors import EXIT_FINDINGS
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -42,7 +43,7 @@ def skeleton(
             "--check", help="Write nothing: exit code 1 when the module or its .pyi is out of date."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a typed subclass of xdpctl.Skeleton for an object: a module, and a .pyi for mypy and editors.
 

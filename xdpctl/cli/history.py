@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, name_of
+from xdpctl.cli import options
+from xdpctl.cli.deployment import name_of
 
 app = typer.Typer()
 
@@ -19,7 +20,7 @@ def history(
             metavar="[NAME]", help="The deployment; without it, all of them.", autocompletion=name_of
         ),
     ] = None,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List the generations of a deployment in this boot; `xdpctl rollback NAME N` goes back to one.
 

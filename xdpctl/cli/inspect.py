@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.errors import EXIT_FINDINGS, NotFoundError, XdpctlError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def inspect(
             help="As root: try program types, helpers and targets of this kernel with two-instruction programs.",
         ),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show programs, maps and globals of an object, and why it would not load here. Nothing is loaded, no root needed.
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from xdpctl.cli import options
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
@@ -17,7 +19,6 @@ def _names(incomplete: str) -> list[str]:
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Which lab.", autocompletion=_names)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -33,7 +34,7 @@ def lab() -> None:
 
 
 @app.command("list")
-def list_labs(as_json: AsJson = False) -> None:
+def list_labs(as_json: options.AsJson = False) -> None:
     """List the labs, and which are kept."""
     from xdpctl.cli.output import print_json, print_table
     from xdpctl.lab import kept, labs
@@ -56,7 +57,7 @@ def list_labs(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(name: Name, as_json: AsJson = False) -> None:
+def run(name: Name, as_json: options.AsJson = False) -> None:
     """Run a lab: set up, what happens, by hand, what xdpctl says, the cure, measured before and after.
 
     Nothing of it stays, however it ends. Exit code 1 if something did not go as told.
@@ -70,7 +71,7 @@ def run(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def keep(name: Name, as_json: AsJson = False) -> None:
+def keep(name: Name, as_json: options.AsJson = False) -> None:
     """Set a lab up and leave its namespaces standing, as broken as the story has it."""
     from xdpctl.cli.output import print_json
     from xdpctl.lab import labs
@@ -81,7 +82,7 @@ def keep(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def clean(as_json: AsJson = False) -> None:
+def clean(as_json: options.AsJson = False) -> None:
     """Remove the namespaces that `lab keep` has left, and nothing else."""
     from xdpctl.cli.output import note, print_json, print_line
     from xdpctl.lab import kept

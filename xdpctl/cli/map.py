@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import map_data, map_watch
-from xdpctl.cli.map_data import AS_JSON, MAP, NETNS, opened, ref
+from xdpctl.cli import map_data, map_watch, options
+from xdpctl.cli.map_data import MAP, NETNS, opened, ref
 
 if TYPE_CHECKING:
     from xdpctl.attach.map_facts import MapFacts
@@ -26,7 +26,7 @@ def group() -> None:
 
 
 @app.command("list")
-def list_(as_json: AS_JSON = False) -> None:
+def list_(as_json: options.AsJson = False) -> None:
     """List the maps: id, type, name, types of key and value, entries, pins and programs.
 
     Entries are counted where that is cheap; `xdpctl map show` counts them always.
@@ -60,7 +60,7 @@ def _row(one: MapFacts) -> list[str]:
 
 
 @app.command()
-def show(name: MAP, netns: NETNS = None, as_json: AS_JSON = False) -> None:
+def show(name: MAP, netns: NETNS = None, as_json: options.AsJson = False) -> None:
     """Show one map: its types member by member, room, memory, flags, pins and programs."""
     from xdpctl.attach.map_facts import facts_of, flags, pinned
     from xdpctl.bpf import query
@@ -100,7 +100,7 @@ def get(
     name: MAP,
     key: Annotated[str, typer.Argument(metavar="KEY", help="As dump shows it.")],
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Print the value of a key; in an LPM trie that of the longest prefix that matches.
 
@@ -151,7 +151,7 @@ def set_(
         typer.Option(metavar="N", help="Per-CPU maps: the value of this CPU alone, else of all."),
     ] = None,
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a value. Members that are not mentioned stay as they are; in a new entry they are zero.
 
@@ -201,7 +201,7 @@ def delete(
     name: MAP,
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="As dump shows them.")],
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Delete keys; one that is not there is an error, the others are deleted all the same."""
     from xdpctl.cli.output import print_json, print_line
@@ -224,7 +224,7 @@ def delete(
 
 
 @app.command()
-def clear(name: MAP, netns: NETNS = None, as_json: AS_JSON = False) -> None:
+def clear(name: MAP, netns: NETNS = None, as_json: options.AsJson = False) -> None:
     """Delete every entry; the slots of an array become zero, a queue or stack is emptied."""
     from xdpctl.cli.output import print_json, print_line
 
@@ -244,7 +244,7 @@ def pin(
         str, typer.Argument(metavar="PIN", help="A path in a bpffs, or a name below xdpctl's maps.")
     ],
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Pin a map, so that it outlives the programs that use it; `rm` takes the pin away."""
     from xdpctl.bpf import pins

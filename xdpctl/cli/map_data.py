@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,14 +23,8 @@ MAP = Annotated[
 ]
 NETNS = Annotated[
     Optional[str],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-    typer.Option(
-        metavar="NAME",
-        help="Network namespace of the interfaces, in the name and in values.",
-        autocompletion=complete.namespace,
-        is_eager=True,
-    ),
+    options.netns("Network namespace of the interfaces, in the name and in values."),
 ]
-AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LARGEST = 4 << 30
 """Bytes of a file that we are willing to read."""
 
@@ -53,7 +47,7 @@ def ref(of: TypedMap) -> dict[str, Any]:
 
 def dump(
     name: MAP,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print an object a line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV, whose header names fields.")] = False,
     limit: Annotated[
@@ -146,7 +140,7 @@ def load(
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Stop at a key that is there already.")] = False,
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write the entries of a file into a map; others in the map stay, unless --atomic.
 

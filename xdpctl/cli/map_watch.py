@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli.map_data import AS_JSON, MAP, NETNS, opened, ref
+from xdpctl.cli import options
+from xdpctl.cli.map_data import MAP, NETNS, opened, ref
 
 if TYPE_CHECKING:
     from xdpctl.skeleton.changes_seen import Tick
@@ -29,7 +30,7 @@ def watch(
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="Show the N fastest entries.", min=1)] = 20,
     netns: NETNS = None,
-    as_json: AS_JSON = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show which entries change, and how much a second; of per-CPU maps the sums.
 

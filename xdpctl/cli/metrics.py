@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import options
 from xdpctl.errors import ConfigError, XdpctlError
 
 if TYPE_CHECKING:
@@ -27,18 +27,11 @@ def metrics(
     ] = "127.0.0.1:9435",
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Option(
-            "--iface", metavar="IFACE", help="Only these (names or globs).", autocompletion=complete.interface
-        ),
+        options.only(),
     ] = None,
     netns: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Watch this network namespace; the port is opened in the caller's.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
+        options.netns("Watch this network namespace; the port is opened in the caller's."),
     ] = None,
     all_netns: Annotated[
         bool, typer.Option("--all-netns", help="Watch every network namespace, containers' too.")

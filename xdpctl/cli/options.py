@@ -16,6 +16,13 @@ def interfaces(says: str, metavar: str = "[IFACE...]") -> Any:
     return typer.Argument(metavar=metavar, help=says, autocompletion=complete.interface)
 
 
+def only() -> Any:
+    """``--iface IFACE``, which may be repeated."""
+    return typer.Option(
+        "--iface", metavar="IFACE", help="Only these (names or globs).", autocompletion=complete.interface
+    )
+
+
 def netns(says: str) -> Any:
     """``--netns NAME``; read before the others, because their completion depends on it."""
     return typer.Option(

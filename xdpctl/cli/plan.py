@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import FILES, JSON, VARIABLES, parse_variables
+from xdpctl.cli import options
+from xdpctl.cli.deployment import FILES, VARIABLES, parse_variables
 
 app = typer.Typer()
 
@@ -20,7 +21,7 @@ def plan(
         typer.Option("--out", metavar="FILE", help="Write the plan there, for `xdpctl apply FILE`."),
     ] = None,
     variables: Annotated[Optional[list[str]], VARIABLES] = None,  # noqa: UP045
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show the ordered changes that a deployment needs, as a diff; nothing is changed.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import options
 from xdpctl.errors import EXIT_FINDINGS, ConfigError
 
 if TYPE_CHECKING:
@@ -23,22 +23,12 @@ app = typer.Typer(
 
 Interfaces = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-    typer.Argument(
-        metavar="[IFACE...]",
-        help="Interfaces (names or globs); all by default.",
-        autocompletion=complete.interface,
-    ),
+    options.interfaces("Interfaces (names or globs); all by default."),
 ]
 Netns = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="NAME",
-        help="Only this network namespace; every one that can be seen by default.",
-        autocompletion=complete.namespace,
-        is_eager=True,
-    ),
+    options.netns("Only this network namespace; every one that can be seen by default."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LookFor = Annotated[
     float,
     typer.Option(
@@ -51,7 +41,10 @@ LookFor = Annotated[
 
 @app.command("list")
 def list_(
-    interfaces: Interfaces = None, netns: Netns = None, duration: LookFor = 1.2, as_json: Json = False
+    interfaces: Interfaces = None,
+    netns: Netns = None,
+    duration: LookFor = 1.2,
+    as_json: options.AsJson = False,
 ) -> None:
     """List page pools by device, queue and NAPI.
 
@@ -83,7 +76,7 @@ def show(
     number: Annotated[str, typer.Argument(metavar="ID", help="As `xdpctl pool list` shows it.")],
     netns: Netns = None,
     duration: LookFor = 1.2,
-    as_json: Json = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show all that is known of one pool: its statistics, what they mean, and who may hold its pages."""
     from xdpctl.cli.output import print_json, print_line
@@ -118,7 +111,10 @@ def show(
 
 @app.command()
 def leaks(
-    interfaces: Interfaces = None, netns: Netns = None, duration: LookFor = 1.2, as_json: Json = False
+    interfaces: Interfaces = None,
+    netns: Netns = None,
+    duration: LookFor = 1.2,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show pools whose pages don't come back, and who may hold them. Exit code 1 when there are any.
 
@@ -159,7 +155,7 @@ def watch(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, metavar="N", help="End after so many readings."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Follow pages in flight, how fast they are taken and given back, and shutdowns as they happen.
 

@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import JSON, WAIT, YES, name_of
+from xdpctl.cli import options
+from xdpctl.cli.deployment import WAIT, YES, name_of
 
 app = typer.Typer()
 
@@ -22,7 +23,7 @@ def rollback(
     ] = None,
     wait: Annotated[float, WAIT] = 0.0,
     yes: Annotated[bool, YES] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Go back to an earlier generation: its programs, declared elements and device settings, upgraded in place.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from xdpctl.cli import complete
+from xdpctl.cli import complete, options
 from xdpctl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,18 +27,11 @@ FIRST_WINDOW = 0.02
 def top(
     interfaces: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time, on Python 3.10 too
-        typer.Option(
-            "--iface", metavar="IFACE", help="Only these (names or globs).", autocompletion=complete.interface
-        ),
+        options.only(),
     ] = None,
     netns: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="Watch this network namespace.",
-            autocompletion=complete.namespace,
-            is_eager=True,
-        ),
+        options.netns("Watch this network namespace."),
     ] = None,
     all_netns: Annotated[
         bool, typer.Option("--all-netns", help="Watch every network namespace, containers' too.")

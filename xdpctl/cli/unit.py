@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import FILES, JSON, VARIABLES, parse_variables
+from xdpctl.cli import options
+from xdpctl.cli.deployment import FILES, VARIABLES, parse_variables
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +35,7 @@ def unit(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a unit that xdpctl did not make.")
     ] = False,
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a hardened systemd unit for a deployment: applied before the network counts as online, then watched.
 

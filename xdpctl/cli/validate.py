@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from xdpctl.cli.deployment import FILES, JSON, VARIABLES, parse_variables
+from xdpctl.cli import options
+from xdpctl.cli.deployment import FILES, VARIABLES, parse_variables
 
 app = typer.Typer()
 
@@ -16,7 +17,7 @@ app = typer.Typer()
 def validate(
     named: Annotated[list[Path], FILES],
     variables: Annotated[Optional[list[str]], VARIABLES] = None,  # noqa: UP045 - typer reads it at run time, on 3.10 too
-    as_json: Annotated[bool, JSON] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Check a deployment: every error at once, with its file, line, and what would be right. Needs no root.
 

@@ -7,7 +7,6 @@ A link that was made but not yet pinned when the process died is gone with it.
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.attach import ownership
@@ -72,9 +71,6 @@ def _target(change: Change, ref: NetnsRef, hook: str, mode: str | None = None) -
     return Target(change.target, change.ifindex or 0, None, ref.label or None, ref.inode, hook, mode)
 
 
-_NAME = re.compile(r"(\d+)-.*-(xdp|tcx-ingress|tcx-egress|netkit-primary|netkit-peer)-\d+")
-
-
 def _listed(held: Holding, inode: int, key: tuple[int, str]) -> list[Path]:
     """Pins of a device's hook in this namespace; the folder is read once, and again where it had none."""
     known = held.pins.get(inode)
@@ -82,9 +78,9 @@ def _listed(held: Holding, inode: int, key: tuple[int, str]) -> list[Path]:
         known = held.pins[inode] = {}
         with contextlib.suppress(OSError):
             for one in (ownership.links_folder() / str(inode)).iterdir():
-                match = _NAME.fullmatch(one.name)
-                if match is not None:
-                    known.setdefault((int(match[1]), match[2]), []).append(one)
+                name = ownership.pin_name(one.name)
+                if name is not None:
+                    known.setdefault((name.ifindex, name.hook), []).append(one)
     return known.get(key, [])
 
 

@@ -10,7 +10,7 @@ from xdpctl.deploy.device import DeviceSettings
 from xdpctl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
@@ -171,11 +171,6 @@ class Deployment:
     def program(self, name: str) -> ProgramWish | None:
         """The program by its name in the deployment."""
         return next((one for one in self.programs if one.name == name), None)
-
-    @property
-    def by_program(self) -> Mapping[str, ProgramWish]:
-        """Programs by name."""
-        return {one.name: one for one in self.programs}
 
 
 _UNITS: dict[str | None, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}

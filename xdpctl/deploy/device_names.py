@@ -51,13 +51,6 @@ def ring_word(name: str) -> str:
     return f"{name}-ring" if name in RING_SIZES else name
 
 
-def coalesce_names() -> tuple[str, ...]:
-    """The names of ethtool -C."""
-    from xdpctl.netlink import coalesce
-
-    return coalesce.NAMES
-
-
 class Word(NamedTuple):
     """Where one word of `driver set` belongs in DeviceSettings."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 RARE = ("device.coalesce", "device.pause", "device.napi")
 """Settings that a Snapshot holds only on request."""
-_PIN = re.compile(r"(\d+)-(.+)-(xdp|tcx-ingress|tcx-egress|netkit-primary|netkit-peer)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,8 @@ def link_pins() -> list[LinkPin]:
     """Every link that xdpctl has pinned."""
     found = []
     for one in ownership.pinned_links():
-        match = _PIN.fullmatch(one.path.name)
-        if match is not None:
+        name = ownership.pin_name(one.path.name)
+        if name is not None:
             found.append(
                 LinkPin(
                     str(one.path),
@@ -135,7 +133,7 @@ def link_pins() -> list[LinkPin]:
                     one.netns_inode or 0,
                     one.ifindex,
                     one.interface,
-                    match[3],
+                    name.hook,
                 )
             )
     return found

@@ -133,11 +133,6 @@ def tune(snapshot: Snapshot, ref: LinkRef, use: Use) -> Tuning:
     return Tuning(tuple(state.advice), tuple(state.changes), (*left, *state.misfits, *notes))
 
 
-def remaining(snapshot: Snapshot, ref: LinkRef, use: Use) -> list[Finding]:
-    """What stands against the use as the machine is."""
-    return list(_findings(snapshot, ref, use))
-
-
 def _findings(snapshot: Snapshot, ref: LinkRef, use: Use) -> Iterator[Finding]:
     attach = AttachXdp(ref, "native", "a program", frags=use.frags, via="netlink", replace=True)
     yield from (one for one in judge(snapshot, [attach]) if not one.id.startswith(_NOT_MEANT))

@@ -228,7 +228,7 @@ class Napi:
     gro_flush_timeout_ns: int | None = None
     irq_suspend_timeout_ns: int | None = None
     threaded: int | None = None
-    """0 disabled, 1 enabled, 2 busy-poll (6.17); before, `pid` alone tells."""
+    """0 disabled, 1 enabled, 2 busy-poll (after 6.18, which refuses it); before 6.17 `pid` alone tells."""
     cpus: str | None = None
     """Where its interrupt goes now, as a list (/proc/irq/N/effective_affinity_list)."""
     queues: tuple[str, ...] = ()

@@ -66,8 +66,6 @@ MAP_TYPE_HASH = 1
 MAP_TYPE_ARRAY = 2
 PER_CPU_MAP_TYPES = frozenset({5, 6, 10, 21})
 """percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage."""
-KEYLESS_MAP_TYPES = frozenset({22, 23, 30})
-"""queue, stack, bloom_filter."""
 
 TRACE_RAW_TP, TRACE_FENTRY = 23, 24
 XDP = 37

@@ -48,11 +48,6 @@ def attr_u32(number: int, value: int) -> bytes:
     return attr(number, struct.pack("=I", value))
 
 
-def attr_i32(number: int, value: int) -> bytes:
-    """An attribute holding a __s32."""
-    return attr(number, struct.pack("=i", value))
-
-
 def attr_text(number: int, value: str) -> bytes:
     """An attribute holding a NUL-terminated string."""
     return attr(number, os.fsencode(value) + b"\0")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.errors import NetlinkError, PrivilegeError
 from xdpctl.netlink import genl
-from xdpctl.netlink.attributes import RAW, U32, UINT, Kind, attr_nest, attr_u32, attr_uint, attributes, nest
+from xdpctl.netlink.attributes import RAW, U32, UINT, Kind, attr_u32, attr_uint, attributes, nest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ class RawNapi(NamedTuple):
     gro_flush_timeout_ns: int | None = None
     irq_suspend_timeout_ns: int | None = None
     threaded: int | None = None
-    """0 disabled, 1 enabled, 2 busy-poll (6.17)."""
+    """0 disabled, 1 enabled, 2 busy-poll (after 6.18, which refuses it)."""
 
 
 class PagePool(NamedTuple):
@@ -315,21 +315,6 @@ def page_pool_stats(opened: wire.Socket | None = None) -> list[tuple[PagePool, M
         info = one.pop("info", None)
         if info and "id" in info:
             found.append((_pool(info), one))
-    return found
-
-
-def page_pool_stats_of(pool: int, opened: wire.Socket | None = None) -> Mapping[str, int]:
-    """Counters of one page pool by its id.
-
-    Raises:
-        UnsupportedError, NetlinkError: before 6.8; EOPNOTSUPP: a kernel without CONFIG_PAGE_POOL_STATS.
-    """
-    attrs = attr_nest(1, attr_u32(1, pool))
-    answer = genl.request(
-        opened, FAMILY, PAGE_POOL_STATS_GET, attrs, f"reading the statistics of page pool {pool}"
-    )
-    found = attributes(*answer, _POOL_STATS) if answer else {}
-    found.pop("info", None)
     return found
 
 

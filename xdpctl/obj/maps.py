@@ -16,7 +16,7 @@ from xdpctl.btf.parse import DATASEC
 from xdpctl.btf.types import GLOBAL, Array, Composite, Pointer, Prototype, Section, Variable
 from xdpctl.errors import ObjectError
 from xdpctl.obj.elf import STT_FUNC, STT_SECTION
-from xdpctl.obj.kinds import MAP_TYPE_NUMBERS, map_type
+from xdpctl.obj.kinds import map_type
 from xdpctl.obj.model import ObjMap, Problem
 
 if TYPE_CHECKING:
@@ -262,6 +262,3 @@ def _read_legacy(elf: Elf, section: ElfSection, table: MapTable) -> None:
 def internal(name: str, size: int, *, frozen: bool) -> ObjMap:
     """The array of one entry that libbpf makes of a data section; BPF_F_MMAPABLE, and BPF_F_RDONLY_PROG if frozen."""
     return ObjMap(name, "array", 4, size, 1, 0x400 | (0x80 if frozen else 0), "internal")
-
-
-KNOWN_TYPES = frozenset(MAP_TYPE_NUMBERS)

@@ -202,7 +202,7 @@ def content(data, shape, form_=None):
 
 
 def entries(count, seed=1):
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311 - the same texts in every run
     big = [0, 1, 9, 10, 9999, 10000, 99999999, 10**8, 10**16 - 1, 10**16, 2**63, 2**64 - 1]
     keys = b"".join(
         struct.pack("=4sHBB", rng.randbytes(4), rng.getrandbits(16), n & 255, 0) for n in range(count)
@@ -243,7 +243,7 @@ def test_columns_and_rows_write_the_same(shape, style, monkeypatch):
 
 
 def test_every_type_is_written_alike_by_columns_and_by_rows(forms, monkeypatch):
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)  # noqa: S311 - the same texts in every run
     value = forms("every")
     of = Shape(KINDS["lpm_trie"], plain.lpm_key(8, forms("prefix")), value)
     keys = b"".join(struct.pack("=I", n % 33) + (rng.getrandbits(32) >> 32 - n % 33 << 32 - n % 33).to_bytes(4, "big")

@@ -22,7 +22,7 @@ WORD = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)|([a-z_]+)\s*=~?\s
 class Fixed:
     """A sampler that has only one thing to say."""
 
-    tracing = {"redirects": True, "drops": True}  # noqa: RUF012
+    tracing = {"redirects": True, "drops": True}  # noqa: RUF012 - nothing writes to it
 
     def __init__(self, said):
         self.said = said
@@ -146,7 +146,7 @@ def test_a_counter_does_not_fall_by_a_hair_but_starts_anew():
     [
         ("127.0.0.1:9435", ("127.0.0.1", 9435)),
         ("[::1]:80", ("::1", 80)),
-        (":9", ("0.0.0.0", 9)),  # noqa: S104
+        (":9", ("0.0.0.0", 9)),  # noqa: S104 - text, nothing listens
         ("localhost:0", ("localhost", 0)),
     ],
 )
