@@ -106,7 +106,7 @@ def doctor() -> None:
     run("sh", "-c", f"{XDPCTL} doctor --all-netns --json > /dev/null || [ $? = 1 ]")
 
 
-def test_apply_takes_a_fifth_of_a_loop_of_xdp_loader(host, file):
+def test_apply_takes_a_tenth_of_a_loop_of_xdp_loader(host, file):
     assert shutil.which("xdp-loader"), "the package xdp-tools is missing: .ci/setup dev installs it"
     host.grow(VETHS)
     compare(
@@ -114,7 +114,7 @@ def test_apply_takes_a_fifth_of_a_loop_of_xdp_loader(host, file):
         lambda: applied(file, VETHS),
         "shell loop of xdp-loader load",
         xdp_loader_loop,
-        limit=0.2,
+        limit=0.1,
         rounds=1 if SHORT else 3,
         note="wall time of `xdpctl apply plan.json`, which observes, plans and judges again and journals each change",
     )

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "xdpctl"
 
 ORDER = (
     "cli", "lab", "deploy", "doctor", "trace", "attach", "skeleton", "host",
-    "build", "obj", "bpf", "btf", "netlink", "libbpf", "errors",
+    "build", "obj", "bpf", "btf", "netlink", "libbpf", "errors", "records",
 )  # fmt: skip
 """Top to bottom, as docs/architecture.md draws it; a room may import itself and what stands further right."""
 

@@ -60,9 +60,7 @@ def tail_call_pin(program_id: int, map_name: str) -> Path:
 def link_pin(netns_inode: int, ifindex: int, interface: str, hook: str, link_id: int) -> Path:
     """Path of a link's pin; the link's id in it keeps it from ever being taken by a stale one."""
     name = f"{ifindex}-{pins.escaped(interface)}-{hook}-{link_id}"
-    return Path(
-        f"{links_folder()}/{netns_inode}/{name}"
-    )  # at once: joining step by step shows with 128 interfaces
+    return Path(f"{pins.root()}/links/{netns_inode}/{name}")  # at once: joining shows with 128 interfaces
 
 
 _NAME = re.compile(r"(\d+)-(.*)-(xdp|tcx-ingress|tcx-egress|netkit-primary|netkit-peer)-(\d+)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -114,6 +115,11 @@ def _program_name(fd: int) -> str:
         return f"fd {fd}"
 
 
+@functools.cache
+def _with_flags(flags: int) -> LinkCreateOpts:
+    return LinkCreateOpts(flags=flags)
+
+
 def link_xdp(program_fd: int, ifindex: int, flags: int = 0) -> Link:
     """Attach an XDP program to a device by a link (bpf_xdp_link_attach in net/core/dev.c, Linux 5.9).
 
@@ -127,7 +133,7 @@ def link_xdp(program_fd: int, ifindex: int, flags: int = 0) -> Link:
         AttachError: the kernel refused; with its reason in `extack` where it can be recovered (Linux 6.6).
         PrivilegeError: CAP_NET_ADMIN or CAP_BPF is missing.
     """
-    opts = LinkCreateOpts(flags=flags) if flags else None
+    opts = _with_flags(flags) if flags else None
     create = lib().bpf_link_create
     try:
         return Link(create(program_fd, ifindex, uapi.XDP, opts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 from pathlib import Path
@@ -23,12 +24,18 @@ _SAFE = re.compile(r"[A-Za-z0-9_@:+,=-][A-Za-z0-9_@:+,=-]*\Z")
 
 def mount_point() -> Path:
     """The bpffs we use: XDPCTL_BPFFS or /sys/fs/bpf."""
-    return Path(os.environ.get(ENVIRONMENT) or "/sys/fs/bpf")
+    return _path(os.environ.get(ENVIRONMENT) or "/sys/fs/bpf")
 
 
 def root() -> Path:
     """Directory that holds all of xdpctl's pins; it may not exist yet."""
-    return mount_point() / "xdpctl"
+    return _path(f"{os.environ.get(ENVIRONMENT) or '/sys/fs/bpf'}/xdpctl")
+
+
+@functools.lru_cache(maxsize=8)
+def _path(text: str) -> Path:
+    """The same object for the same text: it is asked for with every pin."""
+    return Path(text)
 
 
 def require_bpffs(path: Path | None = None) -> Path:
@@ -86,6 +93,8 @@ def component(name: str) -> str:
 
 def escaped(name: str) -> str:
     """`name` (of an interface, say) as a safe component: other bytes become ``+`` and two hex digits."""
+    if "+" not in name and _SAFE.match(name):
+        return name
     return "".join(
         chr(byte) if chr(byte).isascii() and chr(byte) != "+" and _SAFE.match(chr(byte)) else f"+{byte:02x}"
         for byte in os.fsencode(name)

@@ -11,13 +11,14 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.build import depfile, diagnose, sources, stamp, toolchain, vmlinux
 from xdpctl.build.pool import Ended, Pool
 from xdpctl.errors import CompileError, ConfigError, NotFoundError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

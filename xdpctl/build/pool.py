@@ -8,8 +8,9 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

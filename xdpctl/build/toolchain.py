@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from xdpctl.build import packages
 from xdpctl.errors import CompileError, NotFoundError
+from xdpctl.records import dataclass
 
 TARGET_ARCH = {
     "aarch64": "arm64",

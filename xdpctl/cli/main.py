@@ -132,6 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     finally:
         sys.stdout = stdout
+        if (
+            argv is None
+        ):  # the process ends now, which frees everything: Python need not look for cycles first
+            gc.freeze()
 
 
 def _run(arguments: list[str]) -> int:

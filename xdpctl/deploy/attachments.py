@@ -22,7 +22,7 @@ from xdpctl.netlink import tc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from xdpctl.attach.strategy import Strategy
+    from xdpctl.attach.strategy import Loaded, Strategy
     from xdpctl.deploy.change import Change, Context
     from xdpctl.deploy.holding import Holding
     from xdpctl.netlink.netns import NetnsRef
@@ -40,7 +40,7 @@ def execute(change: Change, context: Context) -> None:
         if room == "xdp":
             _xdp(change, held, ref)
         else:
-            held.link(change)
+            held.xdp(change)  # is it there still?
             _tc(change, held, ref)
 
 
@@ -178,7 +178,9 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
     before, after = holding.side(change, "before"), holding.side(change, "after")
     what = change.kind.partition(".")[2]
     mode = after["mode"] if what != "detach" else before["mode"]
-    xdp = held.link(change).xdp
+    if what == "attach" and _attached(change, held, ref, after, mode):
+        return
+    xdp = held.xdp(change)
     present = {"native": xdp.native, "generic": xdp.generic, "offload": xdp.offload}
     modes = ("native", "generic") if mode == "auto" else (mode,)
     now_mode = next((one for one in modes if present.get(one)), modes[0])
@@ -193,13 +195,10 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
     wanted = held.program(after["deployment"], after["program"])
     if now == wanted.id:
         return
+    if what == "attach" and now is not None:
+        raise _changed(change, now)
     if what == "attach" or (now is None and after.get("foreign") is None):
-        if now is not None:
-            raise _changed(change, now)
-        strategy = (
-            XdpNetlink() if after.get("via") == "netlink" else XdpLink(or_netlink=after.get("via") is None)
-        )
-        strategy.attach(wanted, _target(change, ref, "xdp", mode), held.transaction)
+        _attach(wanted, change, held, ref, after, mode)
         return
     if now is None or now != _id(held, before):
         raise _changed(change, now or 0)
@@ -210,6 +209,28 @@ def _xdp(change: Change, held: Holding, ref: NetnsRef) -> None:
         from xdpctl.bpf import pins
 
         pins.unpin(old.pin)  # somebody else's link is theirs again
+
+
+def _attached(change: Change, held: Holding, ref: NetnsRef, after: dict[str, Any], mode: str) -> bool:
+    """Attach; False: refused, for reasons that a look may tell.
+
+    Nothing is looked at beforehand, as the kernel itself refuses where a program is (dev_xdp_attach in net/core/dev.c).
+    """
+    wanted = held.program(after["deployment"], after["program"])
+    try:
+        _attach(wanted, change, held, ref, after, mode)
+    except AttachError:
+        return False
+    held.xdps.pop((ref.inode, change.ifindex or 0), None)
+    return True
+
+
+def _attach(
+    wanted: Loaded, change: Change, held: Holding, ref: NetnsRef, after: dict[str, Any], mode: str
+) -> None:
+    netlink = after.get("via") == "netlink"
+    strategy = XdpNetlink() if netlink else XdpLink(or_netlink=after.get("via") is None)
+    strategy.attach(wanted, _target(change, ref, "xdp", mode), held.transaction)
 
 
 # -- TC -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ back under the same names. What other tools set at boot (networkd, udev, netplan
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from xdpctl.deploy.desired import Deployment, Place
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.deploy.unit import VOLATILE, name_of
 from xdpctl.errors import XdpctlError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

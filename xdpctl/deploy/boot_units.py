@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args
 
 from xdpctl.errors import ConfigError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

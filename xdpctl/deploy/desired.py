@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.errors import ConfigError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,7 +171,10 @@ class Deployment:
 
     def program(self, name: str) -> ProgramWish | None:
         """The program by its name in the deployment."""
-        return next((one for one in self.programs if one.name == name), None)
+        for one in self.programs:  # asked for each attachment: no generator
+            if one.name == name:
+                return one
+        return None
 
 
 _UNITS: dict[str | None, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}

@@ -5,13 +5,14 @@ Mirrors what ethtool -G, -L, -K, -C, -A, --set-priv-flags, ip link set mtu/up an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from xdpctl.deploy.change import Change, Disturbs, Json
 from xdpctl.deploy.device_limits import MisfitError, misfits, napi_setting
 from xdpctl.deploy.device_names import THREADED, kernel_feature_names
 from xdpctl.deploy.device_rings import rounded
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

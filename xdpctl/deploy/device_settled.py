@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy.device_names import ring_word
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy import plan as planning
 from xdpctl.deploy import ready, state
 from xdpctl.deploy.desired import DeploymentError, Wrong
 from xdpctl.deploy.resolve import label_of
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from xdpctl.deploy.observe import Observed

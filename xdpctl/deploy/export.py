@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy import defaults, exported_program
@@ -14,6 +14,7 @@ from xdpctl.deploy.device import DeviceSettings
 from xdpctl.deploy.exported_program import LeftOut, ProgramPart
 from xdpctl.deploy.resolve import label_of
 from xdpctl.errors import ConfigError, NotFoundError, PrivilegeError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xdpctl.deploy import exported_elements
 from xdpctl.deploy.exported_elements import is_toml
 from xdpctl.errors import ConfigError, XdpctlError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

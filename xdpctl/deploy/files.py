@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy.desired import Place, Wrong
 from xdpctl.errors import near
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from xdpctl.deploy.change import Change, Context
     from xdpctl.netlink.netns import NetnsRef
-    from xdpctl.netlink.rtnl import RawLink
+    from xdpctl.netlink.rtnl import RawXdp
     from xdpctl.netlink.wire import Socket
 
 
@@ -36,8 +36,8 @@ class Holding:
         """The namespace that the thread is in."""
         self.pins: dict[int, dict[tuple[int, str], list[Path]]] = {}
         """Pins of links, by inode of the namespace they were made in, then by ifindex and hook."""
-        self.links: dict[tuple[int, int], RawLink] = {}
-        """By inode and ifindex: as dumped, and not changed since."""
+        self.xdps: dict[tuple[int, int], RawXdp] = {}
+        """Programs by the device's namespace (inode) and ifindex: as dumped, and not changed since."""
         self.sockets: dict[int, Socket] = {}
         """rtnetlink, by inode of the namespace."""
         self._way_back = contextlib.ExitStack()
@@ -70,8 +70,8 @@ class Holding:
             self.inside = ref
         return ref
 
-    def link(self, change: Change) -> RawLink:
-        """The link that a change is about, as it is since the last change of it; the thread must be in its namespace.
+    def xdp(self, change: Change) -> RawXdp:
+        """XDP on the link that a change is about, since its last change; the thread must be in its namespace.
 
         The first asked of a namespace brings all of them in one dump; each is good for one change.
 
@@ -84,12 +84,12 @@ class Holding:
         sock = self.sockets.get(inode)
         if sock is None:
             sock = self.sockets[inode] = self.stack.enter_context(wire.Socket(wire.NETLINK_ROUTE))
-            self.links.update(((inode, one.ifindex), one) for one in rtnl.links(sock))
-        known = self.links.pop((inode, change.ifindex or 0), None)
+            self.xdps.update(((inode, one), xdp) for one, xdp in rtnl.programs_of_links(sock).items())
+        known = self.xdps.pop((inode, change.ifindex or 0), None)
         if known is not None:
             return known
         try:
-            return rtnl.link(change.ifindex or 0, sock)
+            return rtnl.link(change.ifindex or 0, sock).xdp
         except NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise

@@ -10,13 +10,14 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.attach import runstate
 from xdpctl.deploy import state
 from xdpctl.deploy.change import Change
 from xdpctl.errors import ConfigError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import ownership
 from xdpctl.bpf import pins
 from xdpctl.deploy import state
 from xdpctl.errors import XdpctlError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

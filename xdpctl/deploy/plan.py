@@ -7,7 +7,7 @@ were.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy import attaching
@@ -18,6 +18,7 @@ from xdpctl.deploy.device_limits import MisfitError
 from xdpctl.deploy.resolve import Instance, LinkWish, MapUse, Resolved, label_of, resolve
 from xdpctl.deploy.state import Found, Stored
 from xdpctl.host.model import LinkRef
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

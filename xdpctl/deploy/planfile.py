@@ -69,12 +69,23 @@ def read(path: Path) -> tuple[Deployment, tuple[Change, ...]]:
 
 def unforeseen(planned: tuple[Change, ...], now: tuple[Change, ...]) -> list[Change]:
     """Changes that are needed now and were not planned: the machine has changed."""
-    known = {_essence(one) for one in planned}
-    return [one for one in now if _essence(one) not in known]
+    by_target: dict[tuple[object, ...], list[Change]] = {}
+    for one in planned:
+        by_target.setdefault(_about(one), []).append(one)
+    return [one for one in now if not any(_same(one, other) for other in by_target.get(_about(one), ()))]
+
+
+def _about(change: Change) -> tuple[object, ...]:
+    return change.kind, change.netns, change.target, change.ifindex
+
+
+def _same(one: Change, other: Change) -> bool:
+    """Whether both do the same to the same thing; why, and the namespace's inode, do not matter."""
+    # what was read from a file has lists where the planner has tuples: then the JSON decides
+    return (one.before == other.before and one.after == other.after) or _essence(one) == _essence(other)
 
 
 def _essence(change: Change) -> str:
-    """What a change does, without why and without the namespace's inode: one text, so that many are compared fast."""
     sides = dict(change.before), dict(change.after)
     told = (change.kind, change.netns, change.target, change.ifindex, *sides)
     return json.dumps(told, sort_keys=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy import entries
 from xdpctl.deploy.desired import Deployment, Place, Wrong
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.errors import NotFoundError, XdpctlError, near
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

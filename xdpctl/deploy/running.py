@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import runstate
@@ -13,6 +13,7 @@ from xdpctl.deploy.plan import _declared
 from xdpctl.deploy.resolve import Hooked, Resolved, resolve
 from xdpctl.errors import XdpctlError
 from xdpctl.host.model import LinkRef
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

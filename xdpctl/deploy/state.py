@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from xdpctl.deploy.desired import (
 )
 from xdpctl.deploy.device import DeviceSettings
 from xdpctl.errors import ConfigError, NotFoundError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

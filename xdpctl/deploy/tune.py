@@ -6,7 +6,6 @@ setting could mend is left. What remains is told: other commands, or words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.deploy import device, device_names
@@ -19,6 +18,7 @@ from xdpctl.doctor.intent import AttachXdp, Health, Redirect
 from xdpctl.doctor.rules import judge
 from xdpctl.doctor.rules.case import has_native
 from xdpctl.errors import ConfigError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

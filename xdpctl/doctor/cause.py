@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xdpctl.records import dataclass
 
 ATTACH, REDIRECT, LOAD = "attach", "redirect", "load"
 

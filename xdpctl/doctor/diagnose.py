@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor import intents_from
@@ -12,6 +11,7 @@ from xdpctl.doctor.rules import judge
 from xdpctl.doctor.rules.case import Case, driver_of
 from xdpctl.doctor.rules.veth_napi import features_evidence, napi_evidence
 from xdpctl.errors import ConfigError, NotFoundError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

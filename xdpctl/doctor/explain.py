@@ -6,11 +6,11 @@ import difflib
 import errno as errno_module
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor import reference
 from xdpctl.errors import errno_name
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor.finding import Finding, Fix, Status
 from xdpctl.errors import XdpctlError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

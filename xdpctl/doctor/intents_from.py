@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.intent import (
@@ -16,6 +15,7 @@ from xdpctl.doctor.intent import (
 )
 from xdpctl.errors import ConfigError, NotFoundError, ObjectError
 from xdpctl.host.model import LinkRef
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.rules.measured import DELIVERED, LOST, NOT_PROVEN, NOT_REDIRECTED
 from xdpctl.errors import XdpctlError, errno_name
 from xdpctl.netlink import netns
+from xdpctl.records import dataclass
 from xdpctl.trace import frames, watch
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ frame is in a socket's receive queue, a qdisc, a cpumap's queue, or the ring of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,10 @@ Mirrors net/core/page_pool.c: page_pool_inflight(), page_pool_release_retry(), a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from xdpctl.records import dataclass
 from xdpctl.trace.pool_records import WARNS_AFTER, Shutdown
 
 if TYPE_CHECKING:

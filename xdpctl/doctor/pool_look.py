@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor.page_holders import Holder, holders
 from xdpctl.doctor.page_pools import Pool, allowance, from_tracer, merged
 from xdpctl.errors import ConfigError, KernelError, NotFoundError, PrivilegeError, UnsupportedError
+from xdpctl.records import dataclass
 from xdpctl.trace.pool_records import Shutdown, distance
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ namespace of the interfaces, and all others only when a veth's other end lies th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Finding, Status
 from xdpctl.doctor.rules import judge
 from xdpctl.errors import AttachError, errno_name
 from xdpctl.host.model import LinkRef
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,10 @@ edge), and *unknown* when the machine does not tell enough to say which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

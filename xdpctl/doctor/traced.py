@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor import reference
 from xdpctl.doctor.cause import REDIRECT, Cause
 from xdpctl.doctor.finding import Finding, Status
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from xdpctl.host.model import LinkRef, Snapshot

@@ -12,8 +12,10 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from xdpctl.records import dataclass
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable

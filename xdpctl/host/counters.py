@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import NetlinkError, UnsupportedError
 from xdpctl.host.counter_words import meaning
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

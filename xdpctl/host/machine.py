@@ -47,10 +47,11 @@ SYSCTLS = (
 """Those that loading, attaching or forwarding depends on. Some net.core ones exist in the initial namespace only."""
 
 _CONFIG = re.compile(
-    r"CONFIG_(?:BPF\w*|CGROUP_BPF|XDP_\w+|DEBUG_INFO_BTF\w*|DYNAMIC_FTRACE\w*|F(?:TRACE|PROBE)|KPROBES?|KPROBE_EVENTS"
-    r"|FUNCTION_ERROR_INJECTION|HAVE_EBPF_JIT|BPF_JIT\w*|HZ|MAX_SKB_FRAGS|NR_CPUS|SMP|PREEMPT\w*|PAGE_POOL\w*|NET_SCH_\w+"
+    r"(?m)^(?P<unset># )?(?P<name>CONFIG_(?:BPF\w*|CGROUP_BPF|XDP_\w+|DEBUG_INFO_BTF\w*|DYNAMIC_FTRACE\w*"
+    r"|F(?:TRACE|PROBE)|KPROBES?|KPROBE_EVENTS|FUNCTION_ERROR_INJECTION|HAVE_EBPF_JIT|BPF_JIT\w*|HZ|MAX_SKB_FRAGS|NR_CPUS|SMP|PREEMPT\w*|PAGE_POOL\w*|NET_SCH_\w+"
     r"|NET_CLS\w*|NET_ACT_BPF|NETKIT|VETH|TUN|MACVLAN|MACVTAP|IPVLAN|IFB|BRIDGE|BONDING|VLAN_8021Q|VXLAN|DUMMY"
-    r"|NETDEVSIM|NET_(?:TEAM|VRF|XGRESS|INGRESS|EGRESS)|IKCONFIG\w*|LWTUNNEL_BPF|UPROBES?)"
+    r"|NETDEVSIM|NET_(?:TEAM|VRF|XGRESS|INGRESS|EGRESS)|IKCONFIG\w*|LWTUNNEL_BPF|UPROBES?))"
+    r"(?(unset) is not set|=(?P<value>.*))$"
 )
 
 
@@ -119,17 +120,7 @@ def _config_of(packed: bytes) -> Mapping[str, str]:
     import gzip
 
     text = gzip.decompress(packed).decode(errors="replace")
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        if line.startswith("CONFIG_"):
-            key, _equals, value = line.partition("=")
-        elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
-            key, value = line[2:-11], "n"
-        else:
-            continue
-        if _CONFIG.fullmatch(key):
-            found[key] = value.strip('"')
-    return found
+    return {one["name"]: "n" if one["unset"] else one["value"].strip('"') for one in _CONFIG.finditer(text)}
 
 
 def caller() -> Caller:

@@ -7,11 +7,12 @@ Lengths are bytes, counts are entries, ids are the kernel's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 # not only for type checking: jsonform finds by its name here what a Snapshot is made of
 from xdpctl.host.pool_model import KernelMessage, ListedPool, PoolState, UnreadSocket  # noqa: F401, TC001
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

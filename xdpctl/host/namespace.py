@@ -6,12 +6,13 @@ The calling thread must be in the namespace. What can't be read becomes None and
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
 from xdpctl.errors import KernelError, UnsupportedError, errno_name
 from xdpctl.host.model import Problem, TcHook
 from xdpctl.netlink import channels, ethtool_ioctl, features, netdev, private_flags, rings, rtnl, tc, wire
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import KernelError
 from xdpctl.host.model import Problem
 from xdpctl.netlink import netns, rtnl, wire
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import UnsupportedError, XdpctlError
 from xdpctl.host.model import BpfProgram, Problem, RedirectEntry, RedirectMap
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from xdpctl.lab import frames
 from xdpctl.lab.sandbox import LabError
 from xdpctl.netlink import interfaces, netns
 from xdpctl.obj.shipped import resolve
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import ConfigError, NotFoundError
@@ -14,6 +13,7 @@ from xdpctl.lab.sandbox import Sandbox
 from xdpctl.lab.scenario import MEASURED, SET_UP, Lab, Outcome
 from xdpctl.lab.stage import Stage
 from xdpctl.lab.transcript import Transcript
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from xdpctl.lab import frames
 from xdpctl.lab.scenario import BY_HAND, CURE, HAPPENS, TOLD, Lab, Measured, Outcome
 from xdpctl.lab.watch import Watch
 from xdpctl.netlink import interfaces, netns
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

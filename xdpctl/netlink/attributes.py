@@ -59,22 +59,24 @@ def attr_nest(number: int, *inner: bytes) -> bytes:
 
 
 class Kind:
-    """How an attribute's bytes are read: `size` and `unpack` for fixed ones, `decode` for the rest.
+    """How an attribute's bytes are read: `size`, `code` (struct's) and `unpack` for fixed ones, `decode` for the rest.
 
     `table` names what is inside a nest.
     """
 
-    __slots__ = ("decode", "size", "table", "unpack")
+    __slots__ = ("code", "decode", "size", "table", "unpack")
 
     def __init__(
         self,
         *,
         size: int = 0,
+        code: str | None = None,
         unpack: Callable[[bytes, int], tuple[Any, ...]] | None = None,
         decode: Callable[[bytes, int, int], Any] | None = None,
         table: Mapping[int, tuple[str, Kind]] | None = None,
     ) -> None:
         self.size = size
+        self.code = code
         self.unpack = unpack
         self.decode = decode
         self.table = table
@@ -82,12 +84,13 @@ class Kind:
 
 def _fixed(code: str) -> Kind:
     made = struct.Struct("=" + code)
-    return Kind(size=made.size, unpack=made.unpack_from)
+    return Kind(size=made.size, code=code, unpack=made.unpack_from)
 
 
 def _text(data: bytes, start: int, end: int) -> str:
     stop = data.find(b"\0", start, end)
-    return os.fsdecode(data[start : end if stop < 0 else stop])
+    text = data[start : end if stop < 0 else stop]
+    return text.decode() if text.isascii() else os.fsdecode(text)
 
 
 def _uint(data: bytes, start: int, end: int) -> int:
@@ -195,6 +198,71 @@ def attributes(data: bytes, start: int, end: int, table: Mapping[int, tuple[str,
     Raises:
         NetlinkError: an attribute reaches beyond `end` or is too short for its kind.
     """
+    if end - start < LONG:
+        return _walked(data, start, end, table)
+    key = id(table), end - start
+    known = _SHAPES.get(key, ())
+    for shape in known:
+        found = shape.read(data, start)
+        if found is not None:
+            return found
+    found = _walked(data, start, end, table)
+    if len(known) < MOST_ALIKE and len(_SHAPES) < MOST_LENGTHS:
+        _SHAPES[key] = (*known, Shape(data, start, end, table))
+    return found
+
+
+LONG, MOST_ALIKE, MOST_LENGTHS = 64, 4, 512
+"""Bytes from which a message is worth a shape; shapes a length of message, and lengths, that are remembered."""
+
+
+class Shape:
+    """The places of every attribute in a message: where the next has the same headers, its values stand there too.
+
+    A link message has sixty attributes, a host a thousand links, most of them alike: comparing all headers at once
+    and unpacking all numbers at once is a third of the work of going from attribute to attribute.
+    """
+
+    __slots__ = ("_decoded", "_expected", "_headers", "_names", "_table", "_values")
+
+    def __init__(self, data: bytes, start: int, end: int, table: Mapping[int, tuple[str, Kind]]) -> None:
+        self._table = table  # held, so that its id stays its own
+        headers, values = ["="], ["="]
+        read = unpacked = start
+        names: list[str] = []
+        self._decoded: list[tuple[str, Callable[[bytes, int, int], Any], int, int]] = []
+        for number, at, stop in walk(data, start, end):
+            headers.append(f"{at - 4 - read}xI")
+            read = at
+            name, kind = table.get(number, (None, None))
+            if name is None or kind is None:
+                continue
+            if kind.code is None:
+                self._decoded.append((name, kind.decode, at - start, stop - start))  # type: ignore[arg-type]
+            else:
+                values.append(f"{at - unpacked}x{kind.code}")
+                unpacked = at + kind.size
+                names.append(name)
+        self._names = tuple(names)
+        self._headers = struct.Struct("".join(headers)).unpack_from
+        self._values = struct.Struct("".join(values)).unpack_from
+        self._expected = self._headers(data, start)
+
+    def read(self, data: bytes, start: int) -> dict[str, Any] | None:
+        """The attributes of another message of the same length; None: it is of another shape."""
+        if self._headers(data, start) != self._expected:
+            return None
+        found = dict(zip(self._names, self._values(data, start)))  # noqa: B905 - as long as each other, and often
+        for name, decode, at, stop in self._decoded:
+            found[name] = decode(data, start + at, start + stop)
+        return found
+
+
+_SHAPES: dict[tuple[int, int], tuple[Shape, ...]] = {}
+"""By table and length of the message."""
+
+
+def _walked(data: bytes, start: int, end: int, table: Mapping[int, tuple[str, Kind]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     get = table.get
     # spelled out rather than built on walk(): a link message has sixty attributes, a host a thousand links

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from xdpctl.errors import ObjectError, PrivilegeError, UnsupportedError, XdpctlE
 from xdpctl.obj import probes
 from xdpctl.obj.poisoned import poisoned
 from xdpctl.obj.sections import attach_function
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,7 +206,10 @@ class ObjFile:
 
     def program(self, name: str) -> ObjProgram | None:
         """The program by its C function name."""
-        return next((one for one in self.programs if one.name == name), None)
+        for one in self.programs:  # asked for each of hundreds of attachments: no generator
+            if one.name == name:
+                return one
+        return None
 
     def map(self, name: str) -> ObjMap | None:
         """The map by name."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import ConfigError, NotFoundError, XdpctlError
 from xdpctl.netlink import interfaces, netns
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

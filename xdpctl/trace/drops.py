@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import errno_name
+from xdpctl.records import dataclass
 from xdpctl.trace.devices import Device, Names, read_devices
 from xdpctl.trace.redirect import VERDICTS, lost
 from xdpctl.trace.symbols import Symbol, symbols

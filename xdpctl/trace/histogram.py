@@ -6,8 +6,9 @@ most an eighth above the true one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import NetlinkError, NotFoundError, PrivilegeError
 from xdpctl.host import counters
 from xdpctl.netlink import netns, rtnl
+from xdpctl.records import dataclass
 from xdpctl.trace.devices import Device
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ drops begin when the command starts. What can't be known has no sample, so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from xdpctl import __version__
+from xdpctl.records import dataclass
 from xdpctl.trace.tick import aborted_by_link, counters, routes
 from xdpctl.trace.xdp_actions import verdicts
 

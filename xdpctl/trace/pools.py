@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdpctl.bpf import tracepoint
@@ -19,6 +19,7 @@ from xdpctl.errors import KernelError, UnsupportedError
 from xdpctl.libbpf.library import CallError
 from xdpctl.libbpf.ring import RingBuffer
 from xdpctl.obj.shipped import PREFIX, resolve
+from xdpctl.records import dataclass
 from xdpctl.trace.pool_records import (
     Count,
     PoolEvent,

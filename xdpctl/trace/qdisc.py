@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.bpf.raw_run import run_raw
+from xdpctl.records import dataclass
 from xdpctl.trace.devices import Device, read_devices
 from xdpctl.trace.histogram import NOTHING, Histogram
 from xdpctl.trace.redirect import lost

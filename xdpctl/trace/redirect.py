@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import errno_name
+from xdpctl.records import dataclass
 from xdpctl.trace.devices import Device, Names, read_devices
 from xdpctl.trace.tracer import Missing, Tracer, hook
 

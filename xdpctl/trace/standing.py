@@ -8,11 +8,11 @@ judged by two looks and by what was sent between them.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.errors import NotFoundError, PrivilegeError
 from xdpctl.netlink import interfaces, netns, tc
+from xdpctl.records import dataclass
 from xdpctl.trace.devices import Device
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ Rates are counts by `seconds`. What can't be known is None. Rows are named tuple
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from xdpctl.records import dataclass
 from xdpctl.trace.redirect import VERDICTS
 from xdpctl.trace.xdp_actions import ABORTED, DROP, verdicts
 

@@ -13,11 +13,12 @@ import os
 import re
 import select
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import PrivilegeError, UnsupportedError, errno_name
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -26,6 +26,7 @@ from xdpctl.netlink import (
     tc,
 )
 from xdpctl.netlink.attributes import (
+    RAW,
     TEXT,
     U8,
     U16,
@@ -194,3 +195,46 @@ def test_what_the_kernel_points_at_is_named_down_into_nests():
     assert [named(place[2] + 4), named(place[2] + 4 + 8)] == ["two.three", "two.four"]
     assert named(place[9]) is None
     assert named(len(raw)) is None
+
+
+FLAT = {1: ("a", U8), 2: ("b", U32), 3: ("name", TEXT), 4: ("raw", RAW), 5: ("d", U16)}
+SIZES = {1: 1, 2: 4, 5: 2}
+
+
+@st.composite
+def message(draw):
+    """Attributes in any order and number, known and unknown ones, fixed ones with and without more than they need."""
+    made = []
+    for number in draw(st.lists(st.integers(1, 8), min_size=1, max_size=30)):
+        size = SIZES.get(number, 0)
+        made.append(attr(number, draw(st.binary(min_size=size, max_size=size + 9))))
+    return b"".join(made)
+
+
+@given(message(), st.randoms(use_true_random=False))
+def test_messages_alike_are_read_at_once_as_they_are_read_one_by_one(raw, random):
+    """The second message has the first's headers and other values; the third other headers in the same length."""
+    data = bytearray(raw)
+    for _number, at, stop in attributes.walk(raw, 0, len(raw)):
+        for place in range(at, stop):
+            data[place] = random.randrange(256)
+    alike = bytes(data)
+    shape = attributes.Shape(raw, 0, len(raw), FLAT)
+    assert shape.read(b"xx" + alike + b"yyyy", 2) == attributes._walked(alike, 0, len(alike), FLAT)
+    other = bytearray(raw)
+    other[2] ^= 1  # the first attribute's number
+    assert shape.read(bytes(other), 0) is None
+
+
+def test_what_was_remembered_of_one_table_is_not_used_for_another():
+    raw = attr_u32(1, 7) + attr(9, bytes(attributes.LONG))
+    for name in ("one", "two", "one"):
+        assert attributes.attributes(raw, 0, len(raw), {1: (name, U32)}) == {name: 7}
+
+
+def test_tables_made_for_a_moment_do_not_fill_memory(monkeypatch):
+    monkeypatch.setattr(attributes, "_SHAPES", {})
+    raw = attr_u32(1, 7) + attr(9, bytes(attributes.LONG))
+    for _ in range(2 * attributes.MOST_LENGTHS):
+        attributes.attributes(raw, 0, len(raw), {1: ("one", U32)})
+    assert len(attributes._SHAPES) <= attributes.MOST_LENGTHS

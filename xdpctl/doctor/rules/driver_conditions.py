@@ -5,11 +5,11 @@ Each mirrors the `if` of one driver's ndo_bpf, named in the row; from outside so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Fix
 from xdpctl.doctor.rules.commands import channels, feature, private_flag, ring
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ Read off drivers/net at 5.10, 6.1, 6.12 and 6.18.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xdpctl.records import dataclass
 
 Version = tuple[int, ...]
 

@@ -6,8 +6,9 @@ Mirrors SKB_DATA_ALIGN, struct skb_shared_info, NET_IP_ALIGN and XDP_PACKET_HEAD
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from xdpctl.host.model import Kernel

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xdpctl.doctor.finding import Finding
     from xdpctl.doctor.intent import AttachXdp, Intent
     from xdpctl.doctor.rules.case import Mistake, Rule
-    from xdpctl.host.model import Link, LinkRef, Snapshot
+    from xdpctl.host.model import LinkRef, Snapshot
 
 
 class Subject(NamedTuple):
@@ -153,16 +153,24 @@ def _judge(case: Case, intent: Intent) -> Iterator[Finding]:
     about = case.link(
         getattr(intent, "target", None) if _name(intent) == "Redirect" else getattr(intent, "link", None)
     )
-    for subject in SUBJECTS:
-        if _name(intent) not in subject.judges or not _knows(subject, about):
-            continue
-        for rule in rules_of(subject.module):
-            if isinstance(intent, rule.judges):
-                yield from rule.function(case, intent)
+    kind = about.kind if about is not None else None
+    for rule in _rules(type(intent), kind):  # type: ignore[arg-type]  # mypy: a class is not Hashable
+        yield from rule.function(case, intent)
 
 
-def _knows(subject: Subject, link: Link | None) -> bool:
-    kind = link.kind if link is not None else None
+@cache
+def _rules(intent: type[Intent], kind: str | None) -> tuple[Rule, ...]:
+    """What judges such an intent about such a device: five hundred alike are asked about in a row."""
+    return tuple(
+        rule
+        for subject in SUBJECTS
+        if intent.__name__ in subject.judges and _knows(subject, kind)
+        for rule in rules_of(subject.module)
+        if issubclass(intent, rule.judges)
+    )
+
+
+def _knows(subject: Subject, kind: str | None) -> bool:
     if subject.kinds is not None:
         return kind in subject.kinds
     return kind not in subject.not_kinds

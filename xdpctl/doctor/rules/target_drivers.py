@@ -6,7 +6,7 @@ the table says why, and what to do, and stands in where the features can't be re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xdpctl.records import dataclass
 
 ALWAYS, PROGRAM, NEVER = "always", "program", "never"
 

@@ -8,7 +8,6 @@ to update them: GRO switched while the peer is down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpctl.doctor.finding import Evidence, Fix, Status
@@ -23,6 +22,7 @@ from xdpctl.doctor.rules.case import (
 )
 from xdpctl.doctor.rules.commands import channels, more_rx_queues, mtu, pass_program, up
 from xdpctl.doctor.rules.geometry import geometry
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from xdpctl.host.model import Link

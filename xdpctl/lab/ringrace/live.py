@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdpctl.errors import CompileError
 from xdpctl.lab.sandbox import LabError
+from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

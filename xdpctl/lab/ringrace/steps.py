@@ -6,7 +6,7 @@ yields is the thread's own (registers), so it costs no step: what other threads 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xdpctl.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
