@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import zlib
@@ -21,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import rtnetlink
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2
 ROOT = Path(__file__).resolve().parents[2]
 
 SHARED = (
@@ -139,15 +141,21 @@ class World:
     def namespace(self, name: str | None = None) -> str:
         """A fresh namespace, its lo up, IPv6 autoconfiguration quiet."""
         name = name or f"xt{self.tag}{len(self.namespaces)}"
-        self.run("ip", "netns", "add", name)
+        # as ip(8) does it; but in an emulated guest a program takes longer to start than to run
+        anchor = Path("/run/netns", name)
+        anchor.touch(exist_ok=False)
         self.namespaces.append(name)
-        self.run(
-            "sh",
-            "-c",
-            "ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6",
-            netns=name,
-            check=False,
-        )
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            _check(_libc.unshare(CLONE_NEWNET))
+            _check(_libc.mount(b"/proc/thread-self/ns/net", os.fsencode(anchor), None, MS_BIND, None))
+            with contextlib.suppress(OSError):  # a kernel without IPv6
+                Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            with rtnetlink.open_socket() as route:
+                rtnetlink.set_link(route, 1, state="up")
+        finally:
+            _check(_libc.setns(home, CLONE_NEWNET))
+            os.close(home)
         return name
 
     def veth(
@@ -161,19 +169,39 @@ class World:
         **more: int,
     ):
         """A veth pair; `more` may give numrxqueues, numtxqueues, mtu (both ends)."""
-        extra = " ".join(f"{key} {value}" for key, value in more.items())
-        self.ip(
-            f"link add {a} {extra} {f'netns {netns_a}' if netns_a else ''} type veth peer name {b} {extra}"
-            f" {f'netns {netns_b}' if netns_b else ''}"
-        )
+        assert more.keys() <= {"mtu", "numrxqueues", "numtxqueues"}, more
+        queues = more.get("numrxqueues"), more.get("numtxqueues")
+        with contextlib.ExitStack() as stack:
+            spaces = []
+            for name in (netns_a, netns_b):
+                path = f"/run/netns/{name}" if name else "/proc/thread-self/ns/net"
+                spaces.append(os.open(path, os.O_RDONLY))
+                stack.callback(os.close, spaces[-1])
+            route = stack.enter_context(rtnetlink.open_socket())
+            one, other = (
+                rtnetlink.End(name, mtu=more.get("mtu"), queues=queues, netns=space)
+                for name, space in zip((a, b), spaces, strict=True)
+            )
+            rtnetlink.new_veth(route, one, other)
         if up:
-            self.ip(f"link set {a} up", netns_a)
-            self.ip(f"link set {b} up", netns_b)
+            self.up(a, netns_a)
+            self.up(b, netns_b)
+
+    def up(self, interface: str, netns: str | None = None) -> None:
+        """``ip link set INTERFACE up``."""
+        with (
+            _inside(netns) if netns is not None else contextlib.nullcontext(),
+            rtnetlink.open_socket() as route,
+        ):
+            rtnetlink.set_link(route, socket.if_nametoindex(interface), state="up")
 
     def close(self) -> None:
         """Remove every namespace (with them their interfaces)."""
         for name in self.namespaces:
-            self.run("ip", "netns", "del", name, check=False)
+            anchor = Path("/run/netns", name)
+            if anchor.exists():  # a test may have removed it
+                _libc.umount2(os.fsencode(anchor), MNT_DETACH)
+                anchor.unlink()
 
 
 @pytest.fixture

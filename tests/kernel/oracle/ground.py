@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from tests.support import rtnetlink
 from xdpctl.libbpf import libc
 
-from . import bpf, rtnetlink
+from . import bpf
 from .bpf import Refused
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from tests.matrix.guest import NICS
+from tests.support import rtnetlink
 from xdpctl.libbpf import libc
 
-from . import rtnetlink
 from .ground import GROUP, HERE, THERE, Ground, Nic
 
 _GFLAGS, _SFLAGS, _LRO = 0x25, 0x26, 1 << 15

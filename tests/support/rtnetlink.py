@@ -1,6 +1,7 @@
-"""The rtnetlink requests that every scenario makes, some by the dozen, without a library's event loop.
+"""The rtnetlink requests that every test makes, scenarios by the dozen, without a program or a library's event loop.
 
-An emulated CPU feels the difference: pyroute2 takes twenty times as long for each.
+An emulated CPU feels the difference: pyroute2 takes twenty times as long for each, and starting ip(8) longer still.
+Of its own, not xdpctl's: what tests stand on is not what they test.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-
-from pyroute2.netlink.exceptions import NetlinkError
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _ERROR = 16, 17, 18, 19, 2
 _REQUEST, _ACK, _TLVS, _CREATE_EXCL = 0x1, 0x4, 0x200, 0x600
@@ -64,6 +63,8 @@ def _ask(route: socket.socket, kind: int, body: bytes, flags: int = 0) -> bytes:
         return answer[_HEADER.size : length]
     (error,) = struct.unpack_from("=i", answer, _HEADER.size)
     if error:
+        from pyroute2.netlink.exceptions import NetlinkError  # late: most tests never need it
+
         words = _attributes(answer[_HEADER.size + 4 + _HEADER.size : length]).get(1) if how & _TLVS else None
         raise NetlinkError(-error, words and words.rstrip(b"\0").decode())
     return b""
@@ -105,26 +106,26 @@ class End:
     """One end of a veth pair that is to be."""
 
     name: str
-    index: int
-    mtu: int
-    queues: tuple[int, int]
-    """(rx, tx)"""
+    index: int = 0
+    """0: the kernel chooses."""
+    mtu: int | None = None
+    queues: tuple[int | None, int | None] = (None, None)
+    """(rx, tx); None: the kernel's default."""
     netns: int | None = None
     """Descriptor of another namespace."""
 
     def packed(self, group: int) -> bytes:
         """Its struct ifinfomsg and attributes."""
         rx, tx = self.queues
-        numbers = {4: self.mtu, 27: group, _RX_QUEUES: rx, _TX_QUEUES: tx}
-        if self.netns is not None:
-            numbers[28] = self.netns
+        numbers = {4: self.mtu, 27: group, _RX_QUEUES: rx, _TX_QUEUES: tx, 28: self.netns}
         body = _INFO.pack(socket.AF_UNSPEC, 0, self.index, 0, 0) + _attribute(
             _NAME, self.name.encode() + b"\0"
         )
-        return body + b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in numbers.items())
+        given = ((kind, value) for kind, value in numbers.items() if value is not None)
+        return body + b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in given)
 
 
-def new_veth(route: socket.socket, one: End, other: End, *, group: int) -> None:
+def new_veth(route: socket.socket, one: End, other: End, *, group: int = 0) -> None:
     """RTM_NEWLINK of a pair."""
     data = _attribute(_VETH_PEER, other.packed(group))
     info = _attribute(_KIND, b"veth\0") + _attribute(_DATA | _NESTED, data)
