@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import pytest
 import rtnetlink
+from kernels import NEEDS
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2
@@ -43,7 +45,9 @@ takes seconds for each; ``python -m tests.matrix --all`` runs every one in every
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out of the shared files what another guest runs."""
+    """Leave out what this kernel has nothing for, and of the shared files what another guest runs."""
+    lacking = [item for item in items if not all(has(one.args[0]) for one in item.iter_markers("needs"))]
+    _leave_out(config, items, lacking)
     if "XDPCTL_SHARE" not in os.environ:
         return
     mine, of = map(int, os.environ["XDPCTL_SHARE"].split("/"))
@@ -51,9 +55,20 @@ def pytest_collection_modifyitems(config, items):
         item for item in items
         if any(item.path.match(one) for one in SHARED) and zlib.crc32(item.nodeid.encode()) % of != mine
     ]  # fmt: skip
-    config.hook.pytest_deselected(items=others)
-    left_out = set(map(id, others))
-    items[:] = [item for item in items if id(item) not in left_out]
+    _leave_out(config, items, others)
+
+
+@functools.cache
+def has(name):
+    """Whether this kernel has what a test needs."""
+    return NEEDS[name]()
+
+
+def _leave_out(config, items, some):
+    if some:
+        config.hook.pytest_deselected(items=some)
+        left_out = set(map(id, some))
+        items[:] = [item for item in items if id(item) not in left_out]
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

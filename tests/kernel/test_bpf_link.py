@@ -32,13 +32,6 @@ NATIVE, GENERIC = uapi.XDP_FLAGS_DRV_MODE, uapi.XDP_FLAGS_SKB_MODE
 PEER_MTU = "veth: Peer MTU is too large to set XDP"
 
 
-def needs(name):
-    """For a test of what an older kernel lacks."""
-    return pytest.mark.skipif(
-        not features.probe(name), reason=f"this kernel has no {name} ({features.FEATURES[name].since})"
-    )
-
-
 @pytest.fixture(scope="module")
 def loaded(compile_c):
     with Object.open(compile_c(SOURCE, "links")) as opened:
@@ -156,7 +149,7 @@ def test_a_place_that_is_no_bpffs_is_told_with_the_mount_command(loaded, tmp_pat
     assert caught.value.hint.startswith("mount -t bpf bpf ")
 
 
-@needs("link_extack")
+@pytest.mark.needs("link_extack")
 def test_a_refusal_carries_the_kernel_s_own_sentence(loaded, large):
     name, ifindex = large
     with pytest.raises(AttachError) as caught:
@@ -185,7 +178,7 @@ def test_asking_by_netlink_never_touches_what_is_there(loaded, veth):
     assert net.xdp_query(veth).native_id == id_of(loaded["drop"])
 
 
-@needs("link_extack")
+@pytest.mark.needs("link_extack")
 def test_a_link_in_the_way_is_told_by_the_kernel(loaded, veth):
     with link.link_xdp(loaded["pass"].fd, veth, NATIVE):
         with pytest.raises(AttachError) as caught:
@@ -216,7 +209,7 @@ def test_the_reason_of_another_thread_is_not_ours(loaded, large):
         assert why() is None
 
 
-@needs("link_extack")
+@pytest.mark.needs("link_extack")
 def test_the_reason_can_be_asked_after_the_block_and_leaves_nothing(loaded, large):
     _, ifindex = large
     fds = open_files()
@@ -230,7 +223,7 @@ def order_of(ifindex, hook=uapi.TCX_INGRESS):
     return [entry.program_id for entry in query.tcx_query(ifindex, hook).entries]
 
 
-@needs("tcx")
+@pytest.mark.needs("tcx")
 def test_tcx_programs_run_in_the_order_asked_for(loaded, veth):
     one, two, three = (loaded[name] for name in ("one", "two", "three"))
     with link.link_tcx(one.fd, veth, uapi.TCX_INGRESS) as first:
@@ -249,7 +242,7 @@ def test_tcx_programs_run_in_the_order_asked_for(loaded, veth):
     assert settles(lambda: order_of(veth), [])
 
 
-@needs("tcx")
+@pytest.mark.needs("tcx")
 def test_tcx_is_replaced_in_place(loaded, veth):
     with (
         link.link_tcx(loaded["one"].fd, veth, uapi.TCX_EGRESS) as held,
@@ -259,7 +252,7 @@ def test_tcx_is_replaced_in_place(loaded, veth):
         assert order_of(veth, uapi.TCX_EGRESS) == [id_of(loaded["three"]), id_of(loaded["two"])]
 
 
-@needs("tcx")
+@pytest.mark.needs("tcx")
 def test_a_revision_that_has_passed_is_refused(loaded, veth):
     revision = query.tcx_query(veth, uapi.TCX_INGRESS).revision
     with link.link_tcx(loaded["one"].fd, veth, uapi.TCX_INGRESS, order=link.Order(revision=revision)) as held:
@@ -271,7 +264,7 @@ def test_a_revision_that_has_passed_is_refused(loaded, veth):
         assert caught.value.errno == 116  # ESTALE
 
 
-@needs("tcx")
+@pytest.mark.needs("tcx")
 def test_a_relative_that_is_not_there_is_refused(loaded, veth):
     with pytest.raises(AttachError) as caught:
         link.link_tcx(
@@ -325,7 +318,7 @@ def netkit(world):
         route.link("del", index=primary)
 
 
-@needs("netkit")
+@pytest.mark.needs("netkit")
 def test_netkit_programs_are_attached_on_both_sides_through_the_primary(loaded, netkit):
     primary, peer = netkit
     with (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpctl.bpf import features, pins, program, query, statistics
+from xdpctl.bpf import pins, program, query, statistics
 from xdpctl.bpf.object import Object
 from xdpctl.errors import AttachError, NotFoundError, UnsupportedError
 
@@ -33,10 +33,6 @@ SEC("raw_tp/xdp_exception") int tp(void *ctx) { return 0; }
 SEC("xdp") int a_name_longer_than_the_kernel_keeps(struct xdp_md *ctx) { return XDP_PASS; }
 char _license[] SEC("license") = "GPL";
 """
-
-with_context = pytest.mark.skipif(
-    not features.probe("test_run_context"), reason="test runs with a context need Linux 5.15"
-)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +62,14 @@ def test_a_frame_that_was_cut_comes_back_shorter(opened):
     assert opened.programs["shorter"].test_run(bytes(range(64))).data_out == bytes(range(4, 64))
 
 
-@with_context
+@pytest.mark.needs("test_run_context")
 def test_a_frame_seems_to_come_in_where_it_is_told_to(opened, veth):
     assert opened.programs["where"].test_run(bytes(64), ifindex=veth).retval == veth
     assert opened.programs["where"].test_run(bytes(64)).retval == socket.if_nametoindex("lo")
     assert opened.programs["skb"].test_run(bytes(64), ifindex=veth).retval == veth
 
 
-@with_context
+@pytest.mark.needs("test_run_context")
 def test_a_context_of_one_s_own_is_taken(opened, veth):
     context = program.XDP_MD.pack(0, 64, 0, veth, 0, 0)
     done = opened.programs["where"].test_run(bytes(64), ctx=context)
@@ -81,7 +77,7 @@ def test_a_context_of_one_s_own_is_taken(opened, veth):
     assert struct.unpack_from("=I", done.ctx_out, 12) == (veth,)
 
 
-@pytest.mark.skipif(not features.probe("live_frames"), reason="live frames need Linux 5.18")
+@pytest.mark.needs("live_frames")
 def test_live_frames_run_as_often_as_asked(opened):
     counter = next(one for name, one in opened.maps.items() if name.endswith(".bss"))
     with counter.mapped() as live:
@@ -171,9 +167,3 @@ def test_the_instructions_of_a_program_are_read(opened):
     code = query.xlated(opened.programs["drop"].info().id)
     assert len(code) == opened.programs["drop"].info().xlated_len
     assert code[-8] == 0x95  # exit
-
-
-@pytest.mark.skipif(features.probe("live_frames"), reason="this kernel has live frames")
-def test_live_frames_are_told_to_be_missing(opened):
-    with pytest.raises(UnsupportedError, match=r"needs Linux 5\.18"):
-        opened.programs["drop"].test_run(bytes(64), live_frames=True)

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from xdpctl.bpf import failure, features, query
+from xdpctl.bpf import failure, query
 from xdpctl.bpf.object import Object
-from xdpctl.errors import AttachError, UnsupportedError
+from xdpctl.errors import AttachError
 from xdpctl.libbpf import uapi
 
 pytestmark = pytest.mark.kernel
@@ -54,19 +54,13 @@ def test_bpftool_lists_the_same_programs(object_file, world):
         )
 
 
-@pytest.mark.skipif(not features.probe("tcx"), reason="tcx needs Linux 6.6")
+@pytest.mark.needs("tcx")
 def test_a_device_that_is_not_there_has_no_tcx_to_query():
     with pytest.raises(AttachError, match="query tcx_ingress of ifindex 999999: ENODEV"):
         query.tcx_query(999999, uapi.TCX_INGRESS)
 
 
-@pytest.mark.skipif(features.probe("tcx"), reason="this kernel has tcx")
-def test_tcx_is_told_to_be_missing():
-    with pytest.raises(UnsupportedError, match=r"tcx needs Linux 6\.6"):
-        query.tcx_query(1, uapi.TCX_INGRESS)
-
-
-@pytest.mark.skipif(not features.probe("tcx"), reason="tcx needs Linux 6.6")
+@pytest.mark.needs("tcx")
 def test_lo_of_a_new_namespace_has_an_empty_hook():
     found = query.tcx_query(1, uapi.TCX_EGRESS)
     assert found.entries == ()

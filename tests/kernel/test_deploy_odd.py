@@ -10,7 +10,6 @@ import sys
 import pytest
 from attachments import attach, detach, programs_of
 from deployments import SOURCE, apply_file, destroy, forget_all
-from kernels import TCX
 
 from xdpctl.attach.status import status
 from xdpctl.bpf import pins
@@ -193,7 +192,7 @@ def test_taking_over_what_xdpctl_attach_put_there_can_be_taken_back(edge, compil
     assert programs_of(inside, "va") == []
 
 
-@pytest.mark.skipif(not TCX, reason="clsact filters of others stay where they are; tcx came with Linux 6.6")
+@pytest.mark.needs("tcx")  # clsact filters of others stay where they are
 @pytest.mark.parametrize("dies", ["before:2", "after:2", None])
 def test_a_tc_program_of_xdpctl_attach_is_taken_over_in_its_place(edge, compile_c, xdpctl, dies):
     inside, path = edge

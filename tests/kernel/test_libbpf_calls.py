@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpctl.bpf import features, load
+from xdpctl.bpf import load
 from xdpctl.bpf.object import Object
 from xdpctl.libbpf import libc, ring, syscalls, uapi
 from xdpctl.libbpf.library import CallError
@@ -128,7 +128,7 @@ def test_a_refused_call_names_what_it_was_about(tmp_path):
         libc.setns(-1)
 
 
-@pytest.mark.skipif(not features.probe("tcx"), reason="tcx needs Linux 6.6")
+@pytest.mark.needs("tcx")
 def test_the_raw_system_call_answers_as_libbpf_does():
     attr = syscalls.QueryAttr(target_fd=999999, attach_type=uapi.TCX_INGRESS)
     with pytest.raises(CallError) as caught:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from xdpctl.bpf import features
 from xdpctl.bpf.object import Object
 from xdpctl.netlink import netns
 from xdpctl.obj.shipped import resolve
@@ -23,12 +21,6 @@ SO_RCVBUFFORCE = 33
 @pytest.fixture
 def parked(world):
     """Live frames in a socket that nobody reads: (namespace, port, how many)."""
-    if not features.probe("live_frames"):
-        pytest.skip("live frames (Linux 5.18) are what fills a pool on any machine")
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 4):
-        pytest.skip(
-            "before Linux 6.4 a page leaves its pool when its frame becomes an skb: no socket holds it"
-        )
     space = world.namespace()
     world.veth("pa", "pb", netns_a=space, netns_b=space)
     world.ip("addr add 192.0.2.2/24 dev pb", space)
@@ -52,6 +44,8 @@ def parked(world):
         yield space, send
 
 
+@pytest.mark.needs("live_frames")
+@pytest.mark.needs("pages_in_sockets")
 def test_a_pool_that_netlink_does_not_list_is_named_with_the_socket_that_may_hold_its_pages(parked, xdpctl):
     _, send = parked
     count = send()
@@ -63,6 +57,8 @@ def test_a_pool_that_netlink_does_not_list_is_named_with_the_socket_that_may_hol
     assert any("192.0.2.2:903" in one["what"] for one in ours[0]["holders"])
 
 
+@pytest.mark.needs("live_frames")
+@pytest.mark.needs("pages_in_sockets")
 def test_watch_tells_a_shutdown_as_it_happens(parked, xdpctl):
     _, send = parked
     count = send(43)  # the kernel tries each second while the command runs

@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
+from kernels import VARIANTS
 
-from xdpctl.bpf import features
 from xdpctl.bpf.object import Object
 from xdpctl.build.compile import build
 from xdpctl.obj import globals as obj_globals
@@ -109,8 +109,6 @@ def load(built):
     opened = []
 
     def make(name: str, *settings: str) -> Object:
-        if name.endswith(".frags") and not features.probe("frags"):
-            pytest.skip("XDP frags need Linux 5.18")
         path = built / f"{name}.bpf.o"
         one = Object.open(path)
         opened.append(one)
@@ -149,13 +147,13 @@ def counters(one: Object, table: str) -> dict[int, tuple[int, int]]:
 
 
 XDP = ("pass", "drop", "count", "redirect", "redirect_map", "tx-swap", "blocklist")
-BOTH = ("", ".frags")
 
 # all of them
 
 
 @pytest.mark.parametrize(
-    "name", [*XDP, *(f"{name}.frags" for name in XDP), "tc_count", "tc_redirect", "tc_mark"]
+    "name",
+    [*(f"{name}{variant}" for variant in VARIANTS for name in XDP), "tc_count", "tc_redirect", "tc_mark"],
 )
 def test_each_loads_alone_with_a_name_the_kernel_keeps_whole(load, name):
     program = only(load(name))
@@ -199,7 +197,7 @@ def test_no_frame_however_short_escapes_the_count(load, name):
 # pass, drop
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("name", "verdict"), [("pass", PASS), ("drop", DROP)])
 def test_pass_and_drop_answer_that_and_touch_nothing(load, name, verdict, variant):
     frame = FRAMES["ipv4 tcp"][0]
@@ -210,7 +208,7 @@ def test_pass_and_drop_answer_that_and_touch_nothing(load, name, verdict, varian
 # count
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", FRAMES)
 def test_count_counts_each_protocol_in_its_row(load, name, variant):
     one = load(f"count{variant}")
@@ -234,6 +232,7 @@ def test_count_answers_aborted_for_a_verdict_that_is_none(load):
     assert counters(one, "actions") == {ABORTED: (1, 42)}
 
 
+@pytest.mark.needs("frags")
 def test_count_frags_counts_the_bytes_of_all_fragments(load):
     one = load("count.frags")
     frame = eth(0x0800, ipv4(UDP, bytes(9000)))
@@ -260,7 +259,7 @@ def test_each_cpu_counts_for_itself(load):
 # redirect, redirect_map
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_redirect_takes_an_interface_by_name_and_counts(load, variant):
     one = load(f"redirect{variant}", "target_ifindex=lo")
     frame = FRAMES["ipv4 udp"][0]
@@ -268,7 +267,7 @@ def test_redirect_takes_an_interface_by_name_and_counts(load, variant):
     assert counters(one, "actions") == {REDIRECT: (1, len(frame))}
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_redirect_map_sends_where_the_slot_says(load, variant):
     one = load(f"redirect_map{variant}", "slot=3")
     one.map("tx_ports").update(struct.pack("=I", 3), struct.pack("=I", socket.if_nametoindex("lo")))
@@ -285,7 +284,7 @@ def test_redirect_map_answers_as_told_while_the_slot_is_empty(load, settings, ve
 # tx-swap
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", FRAMES)
 def test_tx_swap_swaps_the_mac_addresses_and_nothing_else(load, name, variant):
     one = load(f"tx-swap{variant}")
@@ -365,7 +364,7 @@ def hits(one: Object, key: bytes) -> tuple[int, int]:
     return struct.unpack("=QQ", one.map("blocked4" if len(key) == 8 else "blocked6").lookup(key))
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_blocklist_drops_listed_sources_and_counts_hits_per_prefix(load, variant):
     one = load(f"blocklist{variant}")
     four, six = block(one, "192.0.2.0/24"), block(one, "2001:db8::/64")

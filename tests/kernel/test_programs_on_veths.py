@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kernels import VARIANTS
 
 from xdpctl.bpf import features
 from xdpctl.bpf.link import link_tcx, link_xdp
@@ -51,8 +52,6 @@ def attach(built):
     held = []
 
     def make(name: str | Path, interface: str, where: str, *settings: str, hook: str = "native") -> Object:
-        if ".frags" in str(name) and not features.probe("frags"):
-            pytest.skip("XDP frags need Linux 5.18")
         path = built / f"{name}.bpf.o" if isinstance(name, str) else name
         one = Object.open(path)
         held.append(one)
@@ -154,7 +153,7 @@ def test_pass_lets_all_through_and_drop_nothing(line, attach, name, arrive):
         assert receiver.count(MARK, expect=arrive or 1, seconds=0.3) == arrive
 
 
-@pytest.mark.parametrize("variant", ["", ".frags"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_redirect_delivers_every_frame_to_the_target(line, attach, variant):
     first, second, third = line
     attach(f"pass{variant}", "vd", third)  # a veth takes redirected frames when its peer has a program
@@ -248,6 +247,7 @@ def jumbo(world):
     return first, second
 
 
+@pytest.mark.needs("frags")
 def test_only_the_frags_variant_goes_onto_a_jumbo_mtu(jumbo, attach):
     _, second = jumbo
     with pytest.raises(AttachError):
@@ -255,6 +255,7 @@ def test_only_the_frags_variant_goes_onto_a_jumbo_mtu(jumbo, attach):
     attach("count.frags", "vb", second)
 
 
+@pytest.mark.needs("frags")
 def test_count_frags_counts_whole_jumbo_frames(jumbo, attach):
     first, second = jumbo
     one = attach("count.frags", "vb", second)

@@ -88,10 +88,10 @@ def test_a_macvtap_nobody_reads_loses_exactly_what_its_rings_do_not_hold(world, 
         assert {one.source.name for one in ring.producers} == {"pb"}
 
 
+@pytest.mark.needs("drop_reasons")
+@pytest.mark.needs("module_types")
 def test_frames_that_are_read_meanwhile_tell_slots_taken_from_frames_unread(world, tmp_path):
     """A reader frees slots a batch at a time: right after one read, all are taken still."""
-    if not (gives_reasons() and describes("macvtap_dev")):
-        pytest.skip("this kernel does not describe a macvtap's ring, or gives no reasons")
     here = world.namespace()
     world.veth("pa", "pb", netns_a=here, netns_b=here)
     world.ip(f"link add link pb name mt0 address {MAC} txqueuelen {SIZE} type macvtap mode bridge", here)
@@ -147,9 +147,8 @@ def test_xdp_drop_in_generic_mode_names_the_program(world):
         assert "xdp" in drop.place.name
 
 
+@pytest.mark.needs("drop_reasons")
 def test_a_full_qdisc_is_told_with_its_length_and_limit(world):
-    if not gives_reasons():
-        pytest.skip("this kernel gives no reasons: a qdisc's drops look like any other")
     here = world.namespace()
     world.veth("q0", "q1", netns_a=here, netns_b=here)
     # 8 kbit/s pass: one frame at once, then nothing for a long while

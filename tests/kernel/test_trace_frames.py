@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from kernels import LIVE_FRAMES
 
 from xdpctl.bpf.object import Object
 from xdpctl.netlink import netns
@@ -16,10 +15,9 @@ from xdpctl.trace.frames import Port, ethernet
 pytestmark = pytest.mark.kernel
 
 
+@pytest.mark.needs("live_frames")
 def test_a_port_keeps_every_frame_until_it_is_read(world):
     """A frame that came by XDP counts for a whole page of its socket's room: by default some 50 fit."""
-    if not LIVE_FRAMES:
-        pytest.skip("live frames (Linux 5.18) are as large as redirected ones and come at once")
     here = world.namespace()
     world.veth("pa", "pb", netns_a=here, netns_b=here)
     with netns.enter(here), Object.open(resolve(Path("builtin:pass"))) as opened, Port("pb") as port:

@@ -12,7 +12,7 @@ import struct
 import pytest
 from held_veth import SOURCE as HOLD
 from held_veth import flood, held, packet_socket
-from kernels import LIVE_FRAMES, RELEASE
+from kernels import RELEASE
 from live import until
 
 from xdpctl.bpf.link import link_xdp
@@ -84,8 +84,6 @@ def here(world):
 @pytest.fixture
 def programs(compile_c):
     """Loaded, with the cpumap's slot for the last CPU; this process is on that CPU."""
-    if not LIVE_FRAMES:
-        pytest.skip("live frames (Linux 5.18) fill a ring before anybody can empty it")
     with one_cpu() as cpu, Object.open(compile_c(PROGRAMS, "rings")) as opened:
         next(one for name, one in opened.maps.items() if name.endswith(".rodata")).patch_initial_value(
             0, struct.pack("=I", cpu)
@@ -154,6 +152,7 @@ def read_all(descriptor):
     return found
 
 
+@pytest.mark.needs("live_frames")
 def test_bulks_beyond_a_veths_ring_are_lost_at_a_full_ring(here, programs):
     """All frames of a batch reach the ring before its NAPI may run on this CPU."""
     opened, _ = programs
@@ -167,6 +166,7 @@ def test_bulks_beyond_a_veths_ring_are_lost_at_a_full_ring(here, programs):
     assert (ring.taken.least, ring.taken.most) == (VETH_RING, VETH_RING)
 
 
+@pytest.mark.needs("live_frames")
 def test_frames_too_long_for_the_receiver_are_lost_at_a_ring_that_is_not_full(here, programs, world):
     """veth_xdp_xmit() asks the length by the receiver's MTU: from outside it looks like a ring without room."""
     opened, _ = programs
@@ -179,6 +179,7 @@ def test_frames_too_long_for_the_receiver_are_lost_at_a_ring_that_is_not_full(he
     assert (ring.taken.most, ring.size) == (0, VETH_RING)
 
 
+@pytest.mark.needs("live_frames")
 def test_a_cpumap_loses_what_its_ring_does_not_hold(here, programs):
     opened, cpu = programs
     size, sent = 8, 64
@@ -195,10 +196,10 @@ def test_a_cpumap_loses_what_its_ring_does_not_hold(here, programs):
 
 
 @pytest.mark.alone
+@pytest.mark.needs("bpf_loop")
 @pytest.mark.parametrize("qdisc", ["noqueue", "pfifo_fast"])
 def test_a_held_veth_loses_at_its_full_ring_or_in_a_full_band(here, world, compile_c, qdisc):
-    if not BPF_LOOP or len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("the receiver is held up by bpf_loop() (Linux 5.17) on another CPU")
+    assert len(os.sched_getaffinity(0)) > 1, "the receiver is held up on another CPU than the sender's"
     band, sent = 3, 300
     world.ip(f"link set va txqueuelen {band}", here)
     world.run(*f"tc qdisc replace dev va root {qdisc}".split(), netns=here)

@@ -41,3 +41,16 @@ def configuration() -> bytes | None:
 
 FRAGS = features.probe("frags")
 """XDP programs for frames of several buffers (Linux 5.18)."""
+VARIANTS = ("", ".frags") if FRAGS else ("",)
+"""Of the shipped programs: which this kernel takes."""
+
+NEEDS = {
+    **{name: (lambda name=name: features.probe(name)) for name in features.FEATURES},
+    "bpf_loop": lambda: RELEASE >= (5, 17),
+    "drop_reasons": lambda: RELEASE >= (5, 17),
+    "module_types": lambda: RELEASE >= (5, 11),
+    "pages_in_sockets": lambda: RELEASE >= (6, 4),
+}
+"""What ``@pytest.mark.needs`` may name. On kernels without it a test is not collected; what xdpctl says and does there
+is told by test_lacking.py. Beside xdpctl's own features: bpf_loop() to hold a CPU up; kfree_skb with a reason;
+BTF of modules; skbs that keep the pages of their pool, so that an unread socket holds them."""
