@@ -26,6 +26,7 @@ ELSEWHERE = (
     "test_oracle.py",  # runs beside them, as a part of its own
     "test_inspect_public.py",  # loads two hundred objects: minutes of emulation for what the specimens show too
     "test_lab.py::test_the_demo_goes_as_told",  # its text is this kernel's
+    "test_metrics_prometheus.py",  # what Prometheus makes of metrics is the same on every kernel
 )
 """Kernel tests that guests leave out, and why."""
 SECONDS = 1100.0

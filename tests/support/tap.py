@@ -1,4 +1,4 @@
-"""Queues of a macvtap, opened as a virtual machine would open them, and read by nobody (linux/if_tun.h)."""
+"""Queues of a tap or a macvtap, opened as a virtual machine would open them, read by nobody (linux/if_tun.h)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from pathlib import Path
 
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x0100
+
+
+def opened(name: str) -> int:
+    """The queue of a tap of the current network namespace."""
+    queue = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(queue, TUNSETIFF, struct.pack("16sH14x", name.encode(), IFF_TAP | IFF_NO_PI))
+    return queue
 
 
 class Taps:

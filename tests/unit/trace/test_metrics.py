@@ -62,7 +62,7 @@ def expressions():
         if one["type"] == "query":
             yield f"variable {one['name']}", one["definition"]
     rules = (ROOT / "configs" / "alerts.yml").read_text()
-    for found in re.finditer(r"- alert: (\w+)\n\s+expr: (>-\n(?:\s{10}.*\n)+|.*\n)", rules):
+    for found in re.finditer(r"- alert: (\w+)\n(?:\s+#.*\n)?\s+expr: (>-\n(?:\s{10}.*\n)+|.*\n)", rules):
         yield f"alert {found[1]}", found[2]
 
 
@@ -88,12 +88,14 @@ def test_every_sample_bears_the_labels_of_the_table(told):
 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_what_the_dashboard_and_the_alerts_use_is_exposed(told, where, expression):
-    exposed = {one.exposed: set(one.labels) | {"instance"} for one in METRICS}
+    exposed = {one.exposed: {*one.labels, "instance", "job"} for one in METRICS}
     names = set(USED.findall(expression))
     assert names, f"{where} uses none of our metrics"
     assert names <= exposed.keys()
     assert names <= {one.name for family in told.values() for one in family.samples}
-    asked = {word.strip() for found in WORD.findall(expression) for word in (found[0] or found[1]).split(",")}
+    asked = {
+        word.strip() for found in WORD.findall(expression) for word in (found[0] or found[1]).split(",")
+    } - {""}
     assert asked <= set.union(*(exposed[one] for one in names))
     assert expression.count("(") == expression.count(")")
 
