@@ -38,6 +38,7 @@ SHARED = (
     "test_trace_command.py", "test_validate_*.py", "test_trace_life.py", "test_unit_*.py",
 )  # fmt: skip
 """Files about what xdpctl makes of a kernel's answers, not about the answers, which others test on every kernel.
+Single tests of that sort in other files are marked ``shared``.
 
 Of these each guest of the matrix runs a share (XDPCTL_SHARE, ``0/16`` is the first of sixteen), for an emulated CPU
 takes seconds for each; ``python -m tests.matrix --all`` runs every one in every guest, which takes hours.
@@ -53,7 +54,8 @@ def pytest_collection_modifyitems(config, items):
     mine, of = map(int, os.environ["XDPCTL_SHARE"].split("/"))
     others = [
         item for item in items
-        if any(item.path.match(one) for one in SHARED) and zlib.crc32(item.nodeid.encode()) % of != mine
+        if (item.get_closest_marker("shared") or any(item.path.match(one) for one in SHARED))
+        and zlib.crc32(item.nodeid.encode()) % of != mine
     ]  # fmt: skip
     _leave_out(config, items, others)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from attachments import HEADER, agree, attach, detach, nothing_left
-from kernels import TCX
+from kernels import EMULATED, TCX
 
 from xdpctl.bpf.map import open_map
 from xdpctl.netlink import netns as namespaces
 
 pytestmark = pytest.mark.kernel
 
-UPGRADES = 12
+UPGRADES = 4 if EMULATED else 12
 FRAMES = 5000
 """At least; the sender goes on until the last upgrade is done."""
 

@@ -322,6 +322,7 @@ def test_an_object_cut_short_anywhere_raises_only_our_errors(globals_o, tmp_path
             Object.open(path)
 
 
+@pytest.mark.shared
 def test_a_damaged_object_raises_only_our_errors(globals_o, tmp_path):
     whole, path, random_ = globals_o.read_bytes(), tmp_path / "damaged.o", random.Random(1)  # noqa: S311
     refused = 0

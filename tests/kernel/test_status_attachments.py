@@ -161,6 +161,7 @@ def test_without_capabilities_it_shows_what_the_kernel_lets_anybody_see(world, x
     detach("va", netns=inside, all=True)
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("command", ["status", "attach"])
 def test_a_run_imports_nothing_slow(world, passing, command):
     inside = pair(world)

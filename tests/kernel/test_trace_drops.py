@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from kernels import EMULATED
 from live import running, until
 from tap import Taps
 
@@ -20,7 +21,7 @@ from xdpctl.trace.tracer import arguments_of
 pytestmark = pytest.mark.kernel
 
 MAC = "02:00:00:00:00:99"
-FRAMES = 40_000
+FRAMES = 3_000 if EMULATED else 40_000
 QUEUES, SIZE = 4, 64
 SO_SNDBUFFORCE = 32
 

@@ -8,6 +8,7 @@ import struct
 import threading
 
 import pytest
+from kernels import EMULATED
 
 from xdpctl.bpf import asm, batch, elements, features, load, pins
 from xdpctl.bpf.btf_id import by_id
@@ -149,15 +150,16 @@ def test_a_key_that_is_not_there_is_a_key_error_in_words(maps):
 
 def test_many_are_written_read_and_deleted_in_batches(maps):
     flows = maps("flows")
-    keys = [{"saddr": number, "proto": 17} for number in range(20000)]
-    assert flows.update_many((key, {"hits": key["saddr"]}) for key in keys) == 20000
-    assert len(flows) == 20000
-    assert sum(value.hits for value in flows.values()) == sum(range(20000))
+    count = 5000 if EMULATED else 20000
+    keys = [{"saddr": number, "proto": 17} for number in range(count)]
+    assert flows.update_many((key, {"hits": key["saddr"]}) for key in keys) == count
+    assert len(flows) == count
+    assert sum(value.hits for value in flows.values()) == sum(range(count))
     assert flows.lookup_many([keys[5], {"saddr": 1, "proto": 1}])[0].hits == 5
     assert flows.lookup_many([{"saddr": 1, "proto": 1}]) == [None]
     assert flows.delete_many([*keys[:100], {"saddr": 1, "proto": 1}, *keys[100:200]]) == 200
-    assert len(flows) == 19800
-    assert flows.clear() == 19800
+    assert len(flows) == count - 200
+    assert flows.clear() == count - 200
     assert len(flows) == 0
 
 

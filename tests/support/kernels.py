@@ -44,6 +44,9 @@ FRAGS = features.probe("frags")
 VARIANTS = ("", ".frags") if FRAGS else ("",)
 """Of the shipped programs: which this kernel takes."""
 
+EMULATED = "XDPCTL_GUEST" in os.environ
+"""An instruction takes a guest of the matrix as long as twenty here: fewer frames, elements, rounds show the same."""
+
 NEEDS = {
     **{name: (lambda name=name: features.probe(name)) for name in features.FEATURES},
     "bpf_loop": lambda: RELEASE >= (5, 17),
