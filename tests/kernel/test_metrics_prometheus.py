@@ -31,7 +31,7 @@ ALERTS = CONFIGS / "alerts.yml"
 BOARD = json.loads((CONFIGS / "grafana-dashboard.json").read_text())
 RULES_TEST = Path(__file__).with_name("alerts_test.yml")
 FRAME = ethernet(b"xdpctl-prometheus", destination="02:00:00:00:00:77")
-SCRAPES = "200ms"
+SCRAPES = "500ms"
 TARGET = "127.0.0.1:9435"
 WITHOUT_DATA = {"Pages in flight", "New pages"}
 """Panels of page pools: veths and taps don't list theirs."""
@@ -151,9 +151,12 @@ def test_the_tests_of_rules_have_each_alert_fire_and_be_silent():
 
 def test_prometheus_takes_every_sample_that_is_served(watched):
     server, exporter, _ = watched
-    assert until(lambda: [one["health"] for one in server.ask("targets")["activeTargets"]] == ["up"], 20)
-    (target,) = server.ask("targets")["activeTargets"]
-    assert (target["scrapeUrl"], target["lastError"]) == (f"http://{TARGET}/metrics", "")
+
+    def targets():
+        found = server.ask("targets")["activeTargets"]
+        return [(one["scrapeUrl"], one["health"], one["lastError"]) for one in found]
+
+    assert until(lambda: targets() == [(f"http://{TARGET}/metrics", "up", "")], 20), targets()
 
     def all_of_them():
         served = [one for one in exporter.text().splitlines() if not one.startswith("#")]
@@ -161,12 +164,13 @@ def test_prometheus_takes_every_sample_that_is_served(watched):
         return int(taken["value"][1]) == len(served)
 
     assert until(all_of_them)
-    assert server.said() == ""
+    assert "ingesting" not in server.said()  # samples twice, or out of order
 
 
 def test_a_redirect_that_fails_raises_its_alert_and_healthy_things_none(watched):
     server, _, _ = watched
-    expected = {("XdpRedirectsFail", "s0"), ("InterfaceDrops", "s0"), ("InterfaceDrops", "tap0")}
+    lossy = (("XdpRedirectsFail", "s0"), ("InterfaceDrops", "s0"), ("InterfaceDrops", "tap0"))
+    expected = dict.fromkeys(lossy, "firing")
 
     def told():
         return {
@@ -174,10 +178,8 @@ def test_a_redirect_that_fails_raises_its_alert_and_healthy_things_none(watched)
             for one in server.ask("alerts")["alerts"]
         }
 
-    assert until(lambda: expected <= {key for key, one in told().items() if one["state"] == "firing"}, 20), (
-        told()
-    )
-    assert told().keys() == expected
+    # nothing else is even pending
+    assert until(lambda: {key: one["state"] for key, one in told().items()} == expected, 20), told()
     failing = told()["XdpRedirectsFail", "s0"]
     wanted = {"instance": TARGET, "program": "xdp_redirect", "from": "s0", "to": "t0", "errno": LOST[0]}
     assert wanted.items() <= failing["labels"].items()

@@ -318,13 +318,15 @@ PAGE = """# Metrics
 
 Counters of interfaces and page pools are the kernel's own totals; those of redirects, drops and rings begin when the
 command starts. What cannot be known has no sample: a series that is absent is not zero. `netns` is empty for the
-namespace that the command was started in.
+namespace that the command was started in, which Prometheus shows as no label.
 
 How many series there can be: some per interface that is watched (`--iface`, `--netns`), one per way of redirects
 that was used (at most 4096), per reason and interface of drops, per loaded program that ran.
 
 [configs/grafana-dashboard.json](../configs/grafana-dashboard.json) draws them, and
-[configs/alerts.yml](../configs/alerts.yml) are alert rules.
+[configs/alerts.yml](../configs/alerts.yml) are alert rules; its head says what belongs into Prometheus' configuration.
+Both are tried against a real Prometheus, and each alert on figures that raise it, by
+[tests/kernel/test_metrics_prometheus.py](../tests/kernel/test_metrics_prometheus.py).
 """
 
 
