@@ -6,15 +6,28 @@ import threading
 
 import pytest
 from attachments import agree, detach, programs_of, tc
-from deployments import SOURCE, apply_file, assert_same, destroy, forget_all, machine, plan_of
+from deployments import (
+    SOURCE,
+    apply_file,
+    assert_same,
+    destroy,
+    forget_all,
+    killed_at,
+    machine,
+    plan_of,
+    recover,
+)
 from kernels import TCX
 from live import until
 
 from xdpctl.attach import cleanup
+from xdpctl.cli.drift import _watched
 from xdpctl.deploy import state
 from xdpctl.deploy.drift import look
 from xdpctl.deploy.healing import heal
-from xdpctl.deploy.watch import watch
+from xdpctl.deploy.lock import locked
+from xdpctl.deploy.watch import DONE, LATER, watch
+from xdpctl.errors import XdpctlError
 
 pytestmark = pytest.mark.kernel
 
@@ -184,3 +197,28 @@ def test_what_would_fail_is_told_before_anything_is_changed(world, pair, compile
     assert "not applied" in refused.stderr
     assert_same(before, pair)
     assert state.names() == []
+
+
+def test_what_another_command_is_in_the_midst_of_is_neither_drift_nor_interrupted(
+    pair, deploy, compile_c, xdpctl, capsys
+):
+    deploy(f'name = "va"\n{ON}')
+    detach("va", netns=pair)
+    assert killed_at("before:0", lambda: heal(["edge"]))
+    with locked("another"):
+        done = xdpctl("drift")
+        assert done.returncode == 75, (done.stdout, done.stderr)
+        assert "`another` (pid " in done.stderr
+        assert "is changing this machine" in done.stderr
+        assert _watched(["edge"], heal=True, wait=0, as_json=False) == LATER
+    assert "is changing this machine" in capsys.readouterr().err
+    done = xdpctl("drift")
+    assert (done.returncode, "was interrupted: 0 of 1 changes are made" in done.stderr) == (76, True)
+    with pytest.raises(XdpctlError, match="was interrupted"):
+        _watched(["edge"], heal=True, wait=0, as_json=False)
+    recover(resume=False)
+    assert _watched(known := ["edge"], heal=True, wait=0, as_json=False) is None
+    assert capsys.readouterr().out.endswith("edge: healed by 1 change\n")
+    destroy("edge")
+    assert _watched(known, heal=True, wait=0, as_json=False) == DONE
+    assert (known, capsys.readouterr().err) == ([], "edge: destroyed, and watched no more\n")

@@ -81,7 +81,7 @@ def confined(netns, capabilities):
         for where in (
             b"/sys",
             b"/",
-        ):  # ProtectSystem=strict, ProtectKernelTunables=yes; bpffs and /run/xdpctl are mounts
+        ):  # ProtectSystem=strict, ReadOnlyPaths=/sys; bpffs and /run/xdpctl are mounts
             _call(LIBC.mount(b"none", where, None, MS_REMOUNT | MS_BIND | MS_RDONLY, None))
         with contextlib.suppress(
             OSError, ValueError

@@ -26,6 +26,7 @@ ELSEWHERE = (
     "test_oracle.py",  # runs beside them, as a part of its own
     "test_inspect_public.py",  # loads two hundred objects: minutes of emulation for what the specimens show too
     "test_lab.py::test_the_demo_goes_as_told",  # its text is this kernel's
+    "test_unit_systemd.py",  # boots this machine's systemd, and waits for its watchdog
     "test_metrics_prometheus.py",  # what Prometheus makes of metrics is the same on every kernel
 )
 """Kernel tests that guests leave out, and why."""
@@ -42,7 +43,7 @@ TESTS = (
     "XDPCTL_TEST_LOG=$OUT/tests.log PYTHONPATH=$PYTHONPATH:tests/support python3 -m pytest -p forks --forks 4 "
     "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest tests/kernel "
 ) + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
-BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header")
+BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header", "-m", "not alone")
 
 
 def _command(what: tuple[str, ...], series: str) -> str:

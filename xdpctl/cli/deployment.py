@@ -109,6 +109,7 @@ def print_plan(plan: Plan) -> None:
         note(f"note: {one}")
     print_findings(plan.findings)
     sys.stdout.write(plain(summary(plan)) + "\n")
+    sys.stdout.flush()  # before the progress, which goes to stderr
 
 
 @contextlib.contextmanager

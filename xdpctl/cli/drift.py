@@ -43,24 +43,74 @@ def drift(
         state.existing(name)
     names = [name] if name is not None else state.names()
     if watch:
+        from xdpctl.deploy.watch import beat_seconds
         from xdpctl.deploy.watch import watch as go_on
 
-        go_on(names, lambda one: _told(one, heal=heal, wait=max(wait, 10.0), as_json=as_json, quiet=True))
+        beat = beat_seconds()
+        # a command that holds the lock for long ends no watch: who waits for it still feeds the watchdog
+        patience = max(wait, 10.0) if beat is None else min(max(wait, 10.0), beat / 4)
+        go_on(names, lambda known: _watched(known, heal=heal, wait=patience, as_json=as_json))
         return
     bad = _told(names, heal=heal, wait=wait, as_json=as_json)
     if bad:
         raise typer.Exit(EXIT_FINDINGS)
 
 
+def _watched(known: list[str], *, heal: bool, wait: float, as_json: bool) -> str | None:
+    """One look of many; destroyed deployments are taken out of `known`."""
+    import sys
+
+    from xdpctl.cli.output import note
+    from xdpctl.deploy.lock import LockedError
+    from xdpctl.deploy.watch import DONE, LATER
+    from xdpctl.errors import NotFoundError
+
+    said = None
+    _drop_destroyed(known)
+    try:
+        if known:
+            _told(known, heal=heal, wait=wait, as_json=as_json, quiet=True)
+    except LockedError as error:
+        note(f"{error.message}: looked at when it has ended")
+        said = LATER
+    except NotFoundError:
+        if not _drop_destroyed(known):
+            raise
+        said = LATER
+    sys.stdout.flush()  # it goes on for days
+    return said if known else DONE
+
+
+def _drop_destroyed(known: list[str]) -> bool:
+    """Whether some were destroyed since."""
+    from xdpctl.cli.output import note
+    from xdpctl.deploy import state
+
+    stored = {one: state.current(one) for one in known}
+    gone = [name for name, one in stored.items() if one is None or one.destroyed]
+    for name in gone:
+        note(f"{name}: destroyed, and watched no more")
+        known.remove(name)
+    return bool(gone)
+
+
 def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, quiet: bool = False) -> bool:
     """Look, heal, tell; whether something differs (still)."""
+    import time
+
     from xdpctl.cli.output import print_json, print_line
     from xdpctl.deploy import apply as doing
-    from xdpctl.deploy import healing
+    from xdpctl.deploy import healing, lock
     from xdpctl.deploy.drift import look
 
-    doing.require_nothing_pending()
-    answers = [look(one) for one in names]
+    until = time.monotonic() + wait
+    while True:
+        doing.wait_until_settled(wait)
+        stamp = lock.taken()
+        answers = [look(one) for one in names]
+        # what another command was in the midst of is no drift
+        if not any(one.drifts for one in answers) or lock.taken() == stamp or time.monotonic() >= until:
+            break
     healed: dict[str, int] = {}
     if heal and any(one.drifts for one in answers):
         healed = healing.heal([one.deployment for one in answers if one.drifts], wait=wait)

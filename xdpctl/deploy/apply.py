@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xdpctl.attach.model import iso
 from xdpctl.attach.transaction import held_signals
 from xdpctl.bpf import pins
-from xdpctl.deploy import holding, journal, programs, state
+from xdpctl.deploy import holding, journal, lock, programs, state
 from xdpctl.deploy.change import Context, execute
 from xdpctl.deploy.journal import Journal, die
 from xdpctl.errors import NotFoundError, XdpctlError
@@ -229,6 +229,28 @@ def require_nothing_pending() -> None:
         raise InterruptedError_(
             found.told, hint="xdpctl apply --resume finishes it, xdpctl apply --undo takes it back"
         )
+
+
+def wait_until_settled(wait: float = 0.0) -> None:
+    """Wait while another command is in the midst of its changes; stop where something was left half done.
+
+    Raises:
+        InterruptedError_: it was, and what to type.
+        LockedError: the other one takes longer than `wait` seconds.
+    """
+    until = time.monotonic() + wait
+    while True:
+        stamp, who = lock.taken(), lock.holder()
+        if journal.read() is None:
+            return
+        if who is None:
+            if lock.taken() == stamp:
+                require_nothing_pending()
+        elif time.monotonic() >= until:
+            raise lock.LockedError(
+                f"{who} is changing this machine", hint="--wait SECONDS waits until it has ended"
+            )
+        time.sleep(lock.STEP_SECONDS)
 
 
 def collect_garbage(name: str) -> None:

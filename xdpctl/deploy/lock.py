@@ -79,6 +79,29 @@ def locked(command: str | None = None, *, wait: float = 0.0) -> Iterator[None]:
         os.close(fd)
 
 
+def holder() -> str | None:
+    """Who is changing the machine, in words; None: nobody. The lock is looked at, and not taken."""
+    try:
+        fd = os.open(runstate.folder() / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # never taken, or none of ours to look at
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd) or "another command"
+    finally:
+        os.close(fd)
+    return None
+
+
+def taken() -> int:
+    """Changes whenever somebody takes the lock or lets it go."""
+    try:
+        return (runstate.folder() / "lock").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _holder(fd: int) -> str | None:
     """Who holds the lock, in words; None where it is not told (yet)."""
     try:

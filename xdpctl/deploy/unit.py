@@ -26,6 +26,8 @@ LOCK_SECONDS = 60
 FIRST_WITH_CAP_BPF = 39
 """CAP_BPF's number: /proc/sys/kernel/cap_last_cap tells whether the kernel has it (5.8)."""
 VOLATILE = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - told to the user
+TUNABLES = tuple(f"/proc/{one}" for one in "acpi asound bus fs irq mtrr scsi sys sysrq-trigger".split())
+"""What writes to the kernel besides /sys: namespace.c of systemd, protect_kernel_tunables_proc_table."""
 HOMES = tuple(f"/{one}" for one in ("home", "root", "run/user"))
 
 
@@ -204,10 +206,12 @@ def _confinement(wanted: Deployment, touched: Sequence[Path]) -> list[str]:
         "ProtectSystem=strict",
         "# pins" + (", and settings of NAPIs" if napi else ""),
         f"ReadWritePaths={' '.join(map(_item, writable))}",
+        "# As ProtectKernelTunables=yes would do, which makes bpffs read-only whatever ReadWritePaths says.",
+        f"ReadOnlyPaths=/sys {' '.join(f'-{one}' for one in TUNABLES)}",
+        "InaccessiblePaths=-/proc/kcore -/proc/kallsyms",
         f"ProtectHome={home}",
         f"PrivateTmp={'no' if _below(touched, VOLATILE[:2]) else 'yes'}",
         "PrivateDevices=yes",
-        "ProtectKernelTunables=yes",
         "ProtectKernelModules=yes",
         "ProtectKernelLogs=yes",
         "ProtectControlGroups=yes",
@@ -225,7 +229,8 @@ def _confinement(wanted: Deployment, touched: Sequence[Path]) -> list[str]:
         "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
         "IPAddressDeny=any",
         "SystemCallArchitectures=native",
-        "SystemCallFilter=@system-service bpf perf_event_open",
+        *(["# A sysfs of the other namespaces, for settings of NAPIs."] if napi and spaces else []),
+        f"SystemCallFilter=@system-service bpf perf_event_open{' fsopen fsconfig fsmount' if napi and spaces else ''}",
         "SystemCallErrorNumber=EPERM",
     ]
 

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xdpctl.attach import ownership
+from xdpctl.attach import ownership, runstate
 from xdpctl.bpf import pins
 from xdpctl.deploy import state
 from xdpctl.errors import NotFoundError, PrivilegeError
@@ -30,12 +30,19 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 0.2
 """Events that come together are looked at together."""
+DONE, LATER = "done", "later"
+LATER_SECONDS = 1.0
+"""Between looks while another command keeps the machine locked, which ends without a word."""
 MOST_SECONDS = 2.0
 """A machine that never falls quiet is looked at all the same."""
 
 
 def watch(names: Sequence[str], look: Callable[[list[str]], Any]) -> None:
     """Look at deployments now, and again whenever something was told; until SIGTERM or Ctrl-C.
+
+    Args:
+        names: the deployments.
+        look: called with them, and may take some out; DONE ends it, LATER asks to be called again soon.
 
     Raises:
         XdpctlError: it can't be listened, or the look fails.
@@ -75,8 +82,15 @@ class _Stopping:
 
 
 def _until_stopped(chosen: list[str], look: Callable[[list[str]], Any], stopping: _Stopping) -> None:
-    beat = _watchdog_seconds()
+    beat = beat_seconds()
     told_ready = False
+
+    def looked() -> float:
+        """Seconds until the next look, if nothing comes before."""
+        said = look(chosen)
+        stopping.came = stopping.came or said == DONE
+        return LATER_SECONDS if said == LATER else beat if beat is not None else 3600.0
+
     while not stopping.came:
         # everything is opened anew where namespaces and folders may have come or gone
         with Watcher(_spaces()) as watcher:
@@ -84,19 +98,21 @@ def _until_stopped(chosen: list[str], look: Callable[[list[str]], Any], stopping
             try:
                 watcher.also(fd)
                 watcher.also(stopping.fd)
-                look(chosen)
+                patience = looked()
                 if not told_ready:
                     _notify("READY=1")
                     told_ready = True
                 while not stopping.came:
                     _notify("WATCHDOG=1")
-                    if watcher.wait(beat if beat is not None else 3600.0):
+                    if watcher.wait(patience):
                         spent = 0.0
                         while not stopping.came and watcher.wait(QUIET_SECONDS) and spent < MOST_SECONDS:
                             spent += QUIET_SECONDS
+                        _notify("WATCHDOG=1")
                         break
-                    if beat is not None:
-                        look(chosen)
+                    _notify("WATCHDOG=1")
+                    if beat is not None or patience == LATER_SECONDS:
+                        patience = looked()
             finally:
                 os.close(fd)
     _notify("STOPPING=1")
@@ -115,15 +131,15 @@ def _spaces() -> list[Any]:
 
 
 def _folders(names: Sequence[str]) -> list[Path]:
-    """Where pins and names of namespaces come and go."""
-    found = [Path(netns.RUN_NETNS), pins.root(), ownership.links_folder()]
+    """Where pins, names of namespaces and the journal of another command come and go."""
+    found = [Path(netns.RUN_NETNS), runstate.folder(), pins.root(), ownership.links_folder()]
     for top in (ownership.links_folder(), *(state.pin_folder(one) for one in names)):
         found += [Path(folder) for folder, _, _ in os.walk(top)]
     return [one for one in found if one.is_dir()]
 
 
-def _watchdog_seconds() -> float | None:
-    """Half the time that systemd waits for a beat (sd_watchdog_enabled(3)); None: it does not."""
+def beat_seconds() -> float | None:
+    """Half the time that systemd's watchdog waits for a beat (sd_watchdog_enabled(3)); None: there is none."""
     text = os.environ.get("WATCHDOG_USEC", "")
     return int(text) / 2e6 if text.isdecimal() and int(text) else None
 

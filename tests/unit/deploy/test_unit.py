@@ -19,10 +19,10 @@ KNOWN = {
         Type NotifyAccess RemainAfterExit ExecStartPre ExecStart ExecReload WatchdogSec TimeoutStartSec TimeoutStopSec
         Restart RestartSec RuntimeDirectory RuntimeDirectoryMode RuntimeDirectoryPreserve CacheDirectory Environment
         UMask LimitMEMLOCK CapabilityBoundingSet NoNewPrivileges ProtectSystem ReadWritePaths ProtectHome PrivateTmp
-        PrivateDevices ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock
-        ProtectHostname ProtectProc LockPersonality MemoryDenyWriteExecute RestrictRealtime RestrictSUIDSGID
-        RestrictNamespaces RemoveIPC KeyringMode RestrictAddressFamilies IPAddressDeny SystemCallArchitectures
-        SystemCallFilter SystemCallErrorNumber
+        PrivateDevices ReadOnlyPaths InaccessiblePaths ProtectKernelModules ProtectKernelLogs ProtectControlGroups
+        ProtectClock ProtectHostname ProtectProc LockPersonality MemoryDenyWriteExecute RestrictRealtime
+        RestrictSUIDSGID RestrictNamespaces RemoveIPC KeyringMode RestrictAddressFamilies IPAddressDeny
+        SystemCallArchitectures SystemCallFilter SystemCallErrorNumber
     """,
     "Install": "WantedBy",
     "X-Xdpctl": "Deployment File Variable",
@@ -112,6 +112,18 @@ def test_sys_admin_is_kept_only_where_the_kernel_asks_for_it(tmp_path, text, rea
     told = dict(made.capabilities).get("CAP_SYS_ADMIN")
     assert told is None if reason is None else reason in told
     assert values(made, "CapabilityBoundingSet")[0].split() == [name for name, _ in made.capabilities]
+
+
+def test_what_it_needs_is_left_to_it_and_the_rest_of_the_kernels_files_is_not(tmp_path):
+    made = make(tmp_path, START + '[[interface]]\nname = "a"\nnapi = { threaded = true }\n')
+    assert values(made, "ReadWritePaths") == ["-/sys/fs/bpf -/sys/devices"]
+    (kept,) = values(made, "ReadOnlyPaths")
+    assert {"/sys", "-/proc/sys"} <= {*kept.split()}
+    assert values(made, "SystemCallFilter") == ["@system-service bpf perf_event_open"]
+    made = make(tmp_path, START + '[[interface]]\nname = "a"\nnetns = "b"\nnapi = { threaded = true }\n')
+    assert "fsopen fsconfig fsmount" in values(made, "SystemCallFilter")[0], (
+        "to see the sysfs of another namespace"
+    )
 
 
 def test_before_cap_bpf_there_is_only_sys_admin(tmp_path):
