@@ -38,7 +38,7 @@ SHARED = (
     "test_trace_command.py", "test_validate_*.py", "test_trace_life.py", "test_unit_*.py",
 )  # fmt: skip
 """Files about what xdpctl makes of a kernel's answers, not about the answers, which others test on every kernel.
-Single tests of that sort in other files are marked ``shared``.
+Single tests of that sort in other files are marked ``shared``, and those marked ``shared(4)`` are cut into four.
 
 Of these each guest of the matrix runs a share (XDPCTL_SHARE, ``0/16`` is the first of sixteen), for an emulated CPU
 takes seconds for each; ``python -m tests.matrix --all`` runs every one in every guest, which takes hours.
@@ -51,12 +51,14 @@ def pytest_collection_modifyitems(config, items):
     _leave_out(config, items, lacking)
     if "XDPCTL_SHARE" not in os.environ:
         return
-    mine, of = map(int, os.environ["XDPCTL_SHARE"].split("/"))
-    others = [
-        item for item in items
-        if (item.get_closest_marker("shared") or any(item.path.match(one) for one in SHARED))
-        and zlib.crc32(item.nodeid.encode()) % of != mine
-    ]  # fmt: skip
+    mine, shares = map(int, os.environ["XDPCTL_SHARE"].split("/"))
+    others = []
+    for item in items:
+        mark = item.get_closest_marker("shared")
+        of = mark.args[0] if mark is not None and mark.args else shares
+        taken_in_turns = mark is not None or any(item.path.match(one) for one in SHARED)
+        if taken_in_turns and zlib.crc32(item.nodeid.encode()) % of != mine % of:
+            others.append(item)
     _leave_out(config, items, others)
 
 

@@ -37,12 +37,15 @@ SHARES = 16
 
 PARTS = ("host", "libbpf", "oracle", "tests")
 """host: the oracle on this very kernel; libbpf: the bindings' tests on other libbpfs; in guests: oracle, tests."""
+LABS = "labs"
+"""Only when asked for: every lab in each guest; otherwise they take turns."""
 # what takes time there is waiting for RCU, so more processes than CPUs
 ORACLE = "python3 -m tests.kernel.oracle --jobs 4 --json $OUT/oracle.json"
-TESTS = (
+PYTEST = (
     "XDPCTL_TEST_LOG=$OUT/tests.log PYTHONPATH=$PYTHONPATH:tests/support python3 -m pytest -p forks --forks 4 "
-    "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest tests/kernel "
-) + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
+    "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest "
+)
+TESTS = f"{PYTEST} tests/kernel " + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
 BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header", "-m", "not alone")
 
 
@@ -55,6 +58,8 @@ def _command(what: tuple[str, ...], series: str) -> str:
         steps.append(ORACLE)
     if "tests" in what:
         steps.append(TESTS)
+    if LABS in what:
+        steps.append(f"{PYTEST} -m shared tests/kernel/test_labs.py")
     return "worst=0; " + "; ".join(f"{{ {step}; }} || worst=$?" for step in steps) + "; exit $worst"
 
 
@@ -148,7 +153,9 @@ def main() -> int:
         "--kernel", action="append", choices=list(fetch.KERNELS), help="only this one (repeatable)"
     )
     parser.add_argument(
-        "--what", default=",".join(PARTS), help=f"parts, with commas between (default: {','.join(PARTS)})"
+        "--what",
+        default=",".join(PARTS),
+        help=f"parts, with commas between (default: {','.join(PARTS)}), or {LABS}: all of them in each guest",
     )
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time, at most 2")
     parser.add_argument(
@@ -168,7 +175,7 @@ def main() -> int:
         return 2
     kernels = asked.kernel or list(fetch.KERNELS)
     what = tuple(asked.what.split(","))
-    if set(what) - set(PARTS):
+    if set(what) - set(PARTS) and what != (LABS,):
         parser.error(f"--what: {', '.join(sorted(set(what) - set(PARTS)))}: not one of {', '.join(PARTS)}")
     started = time.monotonic()
     try:
@@ -188,11 +195,14 @@ def main() -> int:
         outcomes = [_on_host(work)] if "host" in what else []
         # first, for it also compiles what guests would compile for minutes
         libraries = [_with_libbpf(one, work) for one in fetch.LIBBPF] if "libbpf" in what else []
-        if {"oracle", "tests"} & set(what):
+        if {"oracle", "tests", LABS} & set(what):
             _frozen(work)
             with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
                 every = list(fetch.KERNELS)
-                shares = {one: None if asked.all else f"{every.index(one)}/{SHARES}" for one in kernels}
+                shares = {
+                    one: None if asked.all or LABS in what else f"{every.index(one)}/{SHARES}"
+                    for one in kernels
+                }
                 seconds = SECONDS * 3 if asked.all else SECONDS
                 outcomes += pool.map(lambda one: _boot(one, what, work, shares[one], seconds), kernels)
         made = report.gather(outcomes, libraries, work, seconds=time.monotonic() - started)

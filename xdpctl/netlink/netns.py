@@ -313,7 +313,7 @@ def _mounted() -> Iterator[tuple[int, str]]:
     """Inode and mount point of every namespace bound somewhere (/proc/self/mountinfo, root ``net:[N]``)."""
     try:
         lines = (
-            Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            Path("/proc/self/mountinfo").read_bytes().decode("utf-8", errors="surrogateescape").splitlines()
         )
     except OSError:
         return
