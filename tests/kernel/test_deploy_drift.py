@@ -222,3 +222,69 @@ def test_what_another_command_is_in_the_midst_of_is_neither_drift_nor_interrupte
     destroy("edge")
     assert _watched(known, heal=True, wait=0, as_json=False) == DONE
     assert (known, capsys.readouterr().err) == ([], "edge: destroyed, and watched no more\n")
+
+
+def test_a_program_of_the_deployment_in_the_place_of_another(world, pair, compile_c, tmp_path, xdpctl):
+    world.veth("vc", "vd", netns_a=pair, netns_b=pair)
+    obj = compile_c(SOURCE)
+    path = tmp_path / "two.toml"
+    path.write_text(
+        '[deployment]\nname = "edge"\n'
+        + "".join(
+            f'[[program]]\nname = "{name}"\nobject = "{obj}"\nglobals = {{ limit = {limit} }}\n'
+            f'[[interface]]\nname = "{interface}"\nnetns = "{pair}"\n'
+            f'[[interface.attach]]\nprogram = "{name}"\nvia = "netlink"\n'
+            for name, limit, interface in (("guard", 1, "va"), ("strict", 2, "vc"))
+        )
+    )
+    apply_file(path)
+    applied = machine(pair)
+    (strict,) = (state.pin_folder("edge") / "programs").glob("strict@*/deployed_xdp")
+    world.run("ip", "-force", "link", "set", "va", "xdpdrv", "pinned", str(strict), netns=pair)
+    done = xdpctl("drift")
+    assert done.stdout == f"edge: changed   {pair}/va: xdp runs strict, not guard\n"
+    assert done.returncode == 1
+    heal(["edge"])
+    assert_same(applied, pair)
+    assert xdpctl("drift", "edge").stdout == "edge: as applied\n"
+    destroy("edge")
+
+
+@pytest.mark.parametrize("hook", ["xdp", "egress"])
+def test_a_program_of_the_deployment_where_nobody_wants_it(world, pair, deploy, xdpctl, hook):
+    deploy(f'name = "va"\n{ON}hook = "ingress"\n{ON}')
+    applied = machine(pair)
+    function = "deployed_xdp" if hook == "xdp" else "deployed_tc"
+    (pin,) = (state.pin_folder("edge") / "programs").rglob(function)
+    if hook == "xdp":
+        world.run("ip", "link", "set", "vb", "xdpdrv", "pinned", str(pin), netns=pair)
+    else:
+        world.run("tc", "qdisc", "add", "dev", "vb", "clsact", netns=pair)
+        world.run(*f"tc filter add dev vb egress bpf da object-pinned {pin}".split(), netns=pair)
+    done = xdpctl("drift", "--json")
+    assert done.returncode == 1
+    (drift,) = done.json()["deployments"][0]["drifts"]
+    assert drift.pop("message") == (
+        f"guard is on {'xdp' if hook == 'xdp' else 'clsact-egress'}, where the deployment does not want it"
+    )
+    assert drift == {"kind": "extra", "netns": pair, "target": "vb", "heals": True}
+    assert xdpctl("drift", "--heal").stdout.endswith("edge: healed by 1 change\n")
+    assert xdpctl("drift").returncode == 0
+    if hook == "egress":
+        world.run("tc", "qdisc", "del", "dev", "vb", "clsact", netns=pair, check=False)
+    assert_same(applied, pair)
+    destroy("edge")
+
+
+def test_a_program_in_another_mode_is_one_difference(world, pair, deploy):
+    deploy(f'name = "va"\n{ON}mode = "native"\nvia = "netlink"\n')
+    applied = machine(pair)
+    (pin,) = (state.pin_folder("edge") / "programs").rglob("deployed_xdp")
+    world.run("ip", "link", "set", "va", "xdpdrv", "off", netns=pair)
+    world.run("ip", "link", "set", "va", "xdpgeneric", "pinned", str(pin), netns=pair)
+    (found,) = look("edge").drifts
+    assert (found.kind, found.message) == ("changed", "guard on xdp: native mode is wanted, not generic")
+    heal(["edge"])
+    assert_same(applied, pair)
+    assert kinds() == []
+    destroy("edge")

@@ -11,6 +11,9 @@ from xdpctl.deploy.resolve import label_of
 from xdpctl.records import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xdpctl.deploy.change import Change
     from xdpctl.deploy.observe import Observed
     from xdpctl.deploy.plan import Plan
     from xdpctl.deploy.resolve import Resolved
@@ -67,7 +70,7 @@ def look(name: str) -> Answer:
         from xdpctl.deploy import judge
 
         made = judge.judged(made, found, observed, objects)
-    drifts = [_of_change(one) for one in made.changes]
+    drifts = _of_changes(made.changes)
     drifts += [
         Drift("redirect", one.netns, one.interface or "", one.summary, healed=False) for one in made.failing
     ]
@@ -81,7 +84,22 @@ def _of_wrong(wrong: Wrong) -> Drift:
     return Drift(kind, None, wrong.place.path, wrong.message, healed=False)
 
 
-def _of_change(change: Any) -> Drift:
+def _of_changes(changes: Sequence[Change]) -> list[Drift]:
+    """A program that is taken off to be put on again right there (another mode, another order) is one difference."""
+    moved = {
+        (one.netns, one.target, one.before.get("hook"), one.after["for"])
+        for one in changes
+        if one.kind.endswith(".detach") and one.after.get("for") is not None
+    }
+    return [
+        _of_change(one)
+        for one in changes
+        if not one.kind.endswith(".attach")
+        or (one.netns, one.target, one.after.get("hook"), one.after.get("program")) not in moved
+    ]
+
+
+def _of_change(change: Change) -> Drift:
     room, _, what = change.kind.partition(".")
     if room == "device":
         is_, should = dict(change.before), dict(change.after)
@@ -95,15 +113,29 @@ def _of_change(change: Any) -> Drift:
         count = len(change.after.get("entries", ()))
         told = f"{count} element{'s' if count != 1 else ''} of {change.target} not as declared"
         return Drift("elements", None, change.target, told)
-    program = change.after.get("program") or change.before.get("program") or "a program"
-    name = str(program).partition("@")[0]
+    was, name = _named(change.before.get("program")), _named(change.after.get("program"))
     hook = change.after.get("at") or change.after.get("hook")
     if what == "attach":
         return Drift("missing", change.netns, change.target, f"{name} is not on {hook}")
     if what == "update":
-        return Drift("changed", change.netns, change.target, f"{hook} runs another version of {name}")
-    kind = "priority" if "priority" in change.why else "duplicate" if "twice" in change.why else "extra"
-    return Drift(kind, change.netns, change.target, f"{name} on {hook}: {change.why}")
+        told = f"another version of {name}" if was == name else f"{was}, not {name}"
+        return Drift("changed", change.netns, change.target, f"{hook} runs {told}")
+    if "no longer in the deployment" in change.why:
+        told = f"{was} is on {hook}, where the deployment does not want it"
+        return Drift("extra", change.netns, change.target, told)
+    kinds = (
+        ("priority", "priority"),
+        ("twice", "duplicate"),
+        ("mode is wanted", "changed"),
+        ("order", "changed"),
+    )
+    kind = next((kind for word, kind in kinds if word in change.why), "extra")
+    return Drift(kind, change.netns, change.target, f"{was} on {hook}: {change.why}")
+
+
+def _named(key: str | None) -> str:
+    """How the file calls a program."""
+    return str(key or "a program").partition("@")[0]
 
 
 def _shown(value: Any) -> str:
