@@ -31,6 +31,20 @@ _NOISE = re.compile(
 )
 
 
+_SECTIONS = tuple(
+    (re.compile(pattern), feature)
+    for pattern, feature in (
+        (r"xdp\.frags(/|$)", "frags"),
+        (r"xdp/devmap", "devmap_program"),
+        (r"xdp/cpumap", "cpumap_program"),
+        (r"tcx/", "tcx"),
+        (r"netkit/", "netkit"),
+        (r"[^/]+\.s(/|$)", "sleepable"),
+    )
+)
+"""What a section asks of the kernel by an attach type or a load flag, which older kernels refuse without a word."""
+
+
 def _said(lines: list[str]) -> str | None:
     """The last warning that says something, without libbpf's prefix."""
     for line in reversed(lines):
@@ -162,6 +176,16 @@ def _program_failed(owner: Object, name: str, why: CallError, log: str) -> Xdpct
                 has="one without",
                 errno=why.code,
             )
+    if why.code == errno.EINVAL and program is not None:
+        for pattern, asked in _SECTIONS:
+            if pattern.match(program.section) and not features.probe(asked):
+                feature = features.FEATURES[asked]
+                return UnsupportedError(
+                    f"program {name} of {owner.path.name} ({program.section})",
+                    needs=f"{feature.since} ({feature.what})",
+                    has="a kernel without",
+                    errno=why.code,
+                )
     return ObjectError(
         f"the kernel refused program {name} of {owner.path.name} ({kind}) before verifying it: {errno_text(why.code)}",
         hint="an attach type, flag or attach target that this kernel does not know"
