@@ -50,14 +50,20 @@ BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header", "-m", "not alone")
 
 
 def _command(what: tuple[str, ...], series: str) -> str:
-    """What the guest runs; each part runs whatever became of the one before, the first failure counts."""
+    """What the guest runs; each part runs whatever became of the one before, the first failure counts.
+
+    The oracle mostly waits (for links to come up, for RCU), the tests compute: of two guests side by side one begins
+    with the one, one with the other.
+    """
     steps = []
-    if series == "6.12":
-        steps.append(f"modprobe -a -q psample macsec; insmod {fetch.netdevsim()}")
     if "oracle" in what:
         steps.append(ORACLE)
     if "tests" in what:
         steps.append(TESTS)
+    if list(fetch.KERNELS).index(series) % 2:
+        steps.reverse()
+    if series == "6.12":
+        steps.insert(0, f"modprobe -a -q psample macsec; insmod {fetch.netdevsim()}")
     if LABS in what:
         steps.append(f"{PYTEST} -m shared tests/kernel/test_labs.py")
     return "worst=0; " + "; ".join(f"{{ {step}; }} || worst=$?" for step in steps) + "; exit $worst"
