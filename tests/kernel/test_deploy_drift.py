@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from attachments import agree, detach, programs_of, tc
+from attachments import agree, detach, programs_of, tc, xdp
 from deployments import (
     SOURCE,
     apply_file,
@@ -21,6 +21,9 @@ from kernels import TCX
 from live import until
 
 from xdpctl.attach import cleanup
+from xdpctl.attach.status import status
+from xdpctl.bpf import pins
+from xdpctl.bpf.map import open_map
 from xdpctl.cli.drift import _watched
 from xdpctl.deploy import state
 from xdpctl.deploy.drift import look
@@ -210,17 +213,17 @@ def test_what_another_command_is_in_the_midst_of_is_neither_drift_nor_interrupte
         assert done.returncode == 75, (done.stdout, done.stderr)
         assert "`another` (pid " in done.stderr
         assert "is changing this machine" in done.stderr
-        assert _watched(["edge"], heal=True, wait=0, as_json=False) == LATER
+        assert _watched(["edge"], {}, heal=True, wait=0, as_json=False) == LATER
     assert "is changing this machine" in capsys.readouterr().err
     done = xdpctl("drift")
     assert (done.returncode, "was interrupted: 0 of 1 changes are made" in done.stderr) == (76, True)
     with pytest.raises(XdpctlError, match="was interrupted"):
-        _watched(["edge"], heal=True, wait=0, as_json=False)
+        _watched(["edge"], {}, heal=True, wait=0, as_json=False)
     recover(resume=False)
-    assert _watched(known := ["edge"], heal=True, wait=0, as_json=False) is None
+    assert _watched(known := ["edge"], {}, heal=True, wait=0, as_json=False) is None
     assert capsys.readouterr().out.endswith("edge: healed by 1 change\n")
     destroy("edge")
-    assert _watched(known, heal=True, wait=0, as_json=False) == DONE
+    assert _watched(known, {}, heal=True, wait=0, as_json=False) == DONE
     assert (known, capsys.readouterr().err) == ([], "edge: destroyed, and watched no more\n")
 
 
@@ -287,4 +290,74 @@ def test_a_program_in_another_mode_is_one_difference(world, pair, deploy):
     heal(["edge"])
     assert_same(applied, pair)
     assert kinds() == []
+    destroy("edge")
+
+
+def ids(netns: str, interface: str) -> list[int]:
+    return [one.program.id for one in status((interface,), netns=netns).attachments]
+
+
+def test_a_program_whose_pin_somebody_removed_is_ours_still_and_pinned_again(pair, deploy, xdpctl):
+    path = deploy(f'name = "va"\n{ON}[[program]]\nname = "other"\nobject = "builtin:pass"\n')
+    applied, running = machine(pair), ids(pair, "va")
+    (pin,) = (state.pin_folder("edge") / "programs").rglob("deployed_xdp")
+    pin.unlink()
+    done = xdpctl("drift")
+    told = "somebody removed the pin of deployed_xdp, which the kernel has still"
+    assert (done.returncode, done.stdout) == (1, f"edge: unpinned  guard: {told}\n")
+    planned = xdpctl("plan", path)
+    assert planned.returncode == 1
+    assert planned.stdout.startswith("+ program.pin guard: deployed_xdp\n")
+    assert xdpctl("drift", "--heal").stdout.endswith("edge: healed by 1 change\n")
+    assert_same(applied, pair)
+    assert ids(pair, "va") == running, "it never left"
+    assert kinds() == []
+    # and what was to be destroyed is destroyed all the same
+    pin.unlink()
+    destroy("edge")
+    assert ids(pair, "va") == []
+    assert machine(pair)["pins"] == {}
+
+
+@pytest.mark.parametrize("how", ["heal", "apply"])
+def test_when_all_pins_are_gone_maps_live_on_in_what_still_runs(world, pair, deploy, how):
+    path = deploy(f'name = "va"\n{ON}via = "netlink"\n{ON}hook = "ingress"\n')
+    world.veth("vc", "vd", netns_a=pair, netns_b=pair)
+    (held,) = (state.pin_folder("edge") / "maps").rglob("table@*")
+    with open_map(held) as opened:
+        opened.update((9).to_bytes(4, "little"), (10).to_bytes(8, "little"))
+    applied = machine(pair)
+    for one in pins.walk():
+        if one.name != "deployed_tc" or TCX:
+            one.unlink()
+    assert until(lambda: not TCX or programs_of(pair, "va") == ["deployed_xdp"])
+    assert set(kinds()) == ({"unpinned", "missing", "changed"} if TCX else {"unpinned"}), look("edge").drifts
+    if how == "heal":
+        heal(["edge"])
+    else:
+        apply_file(path)
+    assert_same(applied, pair)
+    assert kinds() == []
+    destroy("edge")
+    assert (ids(pair, "va"), machine(pair)["pins"]) == ([], {})
+
+
+def test_a_watch_tells_once_what_it_cannot_heal(world, pair, deploy, compile_c, capsys):
+    deploy(f'name = "va"\n{ON}')
+    known, seen = ["edge"], {}
+
+    def watched():
+        assert _watched(known, seen, heal=True, wait=0, as_json=False) is None
+        return capsys.readouterr().out
+
+    assert watched() == ""
+    detach("va", netns=pair)
+    stranger = compile_c(xdp("stranger"))
+    world.run("ip", "link", "set", "va", "xdpdrv", "obj", str(stranger), "sec", "xdp", netns=pair)
+    assert watched().startswith("edge: foreign ")
+    assert watched() == ""
+    world.run("ip", "link", "set", "va", "xdpdrv", "off", netns=pair)
+    for _ in range(2):
+        assert watched().endswith("edge: healed by 1 change\n"), "as often as it happens"
+        detach("va", netns=pair)
     destroy("edge")

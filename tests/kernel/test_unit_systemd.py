@@ -169,6 +169,14 @@ def test_systemd_starts_it_watches_it_and_restarts_it(machine, compile_c):
     now = service.state()
     assert (now["MainPID"], now["NRestarts"], now["SubState"]) == (began["MainPID"], "0", "running")
 
+    # a pin that somebody removes it may not make again: it says so, and goes on
+    (pin,) = (one for one in service.pins() if one.endswith("/deployed_xdp"))
+    machine.run("rm", pin)
+    service.until(lambda: "can't be healed here: " in service.told(), "it was not told")
+    assert "edge: unpinned  guard: " in service.told()
+    machine.run("xdpctl", "drift", "--heal", "--wait", "10")
+    assert pin in service.pins()
+
     # killed, it is started again, and nothing else has changed
     pins = service.pins()
     service.kill(signal.SIGKILL)

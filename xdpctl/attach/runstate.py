@@ -38,6 +38,8 @@ class Record(NamedTuple):
     """Maps that the object asked to be pinned by name."""
     clsact: tuple[tuple[int, int], ...] = ()
     """(netns inode, ifindex) of devices that were given their clsact qdisc for it."""
+    pin: str = ""
+    """Where a deployment has pinned it."""
 
 
 def folder() -> Path:
@@ -104,6 +106,7 @@ def _parse(path: str) -> Record:
         attached_at=float(content["attached_at"]),
         map_pins=tuple(map(str, content["map_pins"])),
         clsact=tuple((int(inode), int(ifindex)) for inode, ifindex in content["clsact"]),
+        pin=str(content.get("pin", "")),
     )
 
 

@@ -49,7 +49,7 @@ def name_of(incomplete: str) -> list[str]:
         return []
 
 
-_SIGNS = {"attach": "+", "load": "+", "keep": "+", "detach": "-", "unload": "-", "release": "-"}
+_SIGNS = {"attach": "+", "load": "+", "keep": "+", "pin": "+", "detach": "-", "unload": "-", "release": "-"}
 _COLOURS = {"+": "32", "-": "31", "~": "33"}
 _COSTS = {
     "nothing": "",
@@ -82,6 +82,8 @@ def _details(change: Change) -> str:
         return f": {_short(program)} on {hook}"
     if change.kind == "program.load":
         return f": {', '.join(one[0] for one in after['functions'])} of {str(after['object']).rpartition('/')[2]}"
+    if change.kind == "program.pin":
+        return ": " + ", ".join([*after["functions"], *after["maps"]])
     if change.kind == "map.entries":
         entries = after["entries"]
         gone = sum(1 for one in entries.values() if one is None)

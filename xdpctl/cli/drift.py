@@ -10,7 +10,10 @@ from xdpctl.cli import options
 from xdpctl.cli.deployment import WAIT, name_of
 
 if TYPE_CHECKING:
-    from xdpctl.deploy.drift import Answer
+    from xdpctl.deploy.drift import Answer, Drift
+
+    Seen = dict[str, tuple[Drift, ...]]
+    """By deployment: what a watch has told of."""
 
 app = typer.Typer()
 
@@ -49,14 +52,15 @@ def drift(
         beat = beat_seconds()
         # a command that holds the lock for long ends no watch: who waits for it still feeds the watchdog
         patience = max(wait, 10.0) if beat is None else min(max(wait, 10.0), beat / 4)
-        go_on(names, lambda known: _watched(known, heal=heal, wait=patience, as_json=as_json))
+        seen: Seen = {}
+        go_on(names, lambda known: _watched(known, seen, heal=heal, wait=patience, as_json=as_json))
         return
     bad = _told(names, heal=heal, wait=wait, as_json=as_json)
     if bad:
         raise typer.Exit(EXIT_FINDINGS)
 
 
-def _watched(known: list[str], *, heal: bool, wait: float, as_json: bool) -> str | None:
+def _watched(known: list[str], seen: Seen, *, heal: bool, wait: float, as_json: bool) -> str | None:
     """One look of many; destroyed deployments are taken out of `known`."""
     import sys
 
@@ -69,7 +73,7 @@ def _watched(known: list[str], *, heal: bool, wait: float, as_json: bool) -> str
     _drop_destroyed(known)
     try:
         if known:
-            _told(known, heal=heal, wait=wait, as_json=as_json, quiet=True)
+            _told(known, heal=heal, wait=wait, as_json=as_json, seen=seen)
     except LockedError as error:
         note(f"{error.message}: looked at when it has ended")
         said = LATER
@@ -94,27 +98,54 @@ def _drop_destroyed(known: list[str]) -> bool:
     return bool(gone)
 
 
-def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, quiet: bool = False) -> bool:
-    """Look, heal, tell; whether something differs (still)."""
+def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, seen: Seen | None = None) -> bool:
+    """Look, heal, tell; whether something differs (still).
+
+    Args:
+        names: the deployments.
+        heal: put right what can be.
+        wait: seconds to wait for another command.
+        as_json: tell it as JSON.
+        seen: of a watch, what was told already and can't be healed: neither told nor tried a second time.
+    """
     import time
 
-    from xdpctl.cli.output import print_json, print_line
+    from xdpctl.cli.output import note, print_json, print_line
     from xdpctl.deploy import apply as doing
     from xdpctl.deploy import healing, lock
     from xdpctl.deploy.drift import look
+    from xdpctl.errors import PrivilegeError
 
+    quiet = seen is not None
     until = time.monotonic() + wait
     while True:
         doing.wait_until_settled(wait)
         stamp = lock.taken()
         answers = [look(one) for one in names]
         # what another command was in the midst of is no drift
-        if not any(one.drifts for one in answers) or lock.taken() == stamp or time.monotonic() >= until:
+        alone = lock.taken() == stamp and doing.pending() is None
+        if alone or not any(one.drifts for one in answers) or time.monotonic() >= until:
             break
+    if seen is not None:
+        answers = [one for one in answers if one.drifts != seen.get(one.deployment, ())]
+        seen.update({one.deployment: () if heal else one.drifts for one in answers})
     healed: dict[str, int] = {}
     if heal and any(one.drifts for one in answers):
-        healed = healing.heal([one.deployment for one in answers if one.drifts], wait=wait)
+        try:
+            healed = healing.heal([one.deployment for one in answers if one.drifts], wait=wait)
+        except PrivilegeError as error:
+            if seen is None:
+                raise
+            note(f"can't be healed here: {error.message}")
+            seen.update({one.deployment: one.drifts for one in answers})
     after = [look(one.deployment) if one.drifts else one for one in answers] if healed else answers
+    if seen is not None and healed:
+        left = [one for one in after if one.drifts]
+        # what could be healed is tried at every look: somebody may have done it again
+        stubborn = [one for one in left if any(each.healed for each in one.drifts)]
+        seen.update({one.deployment: one.drifts for one in left if one not in stubborn})
+        if any(one.drifts in [each.drifts for each in answers] for one in stubborn):
+            time.sleep(1)  # healing wakes the watch, too
     if as_json:
         if not quiet or any(one.drifts for one in answers):
             print_json(

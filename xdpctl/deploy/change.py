@@ -173,6 +173,8 @@ KINDS: dict[str, Kind] = {
     "device.napi": Kind(_DEVICE),
     "program.load": Kind(_PROGRAMS, "program.unload"),
     "program.unload": Kind(_PROGRAMS, "program.load"),
+    "program.pin": Kind(_PROGRAMS, "program.unpin"),
+    "program.unpin": Kind(_PROGRAMS, "program.pin"),
     "program.keep": Kind(_PROGRAMS, "program.release"),
     "program.release": Kind(_PROGRAMS, "program.keep"),
     "xdp.attach": Kind(_HOOKS, "xdp.detach"),

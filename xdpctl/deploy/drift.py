@@ -24,7 +24,7 @@ class Drift:
     """One difference."""
 
     kind: str
-    """missing, changed, foreign, stale-pin, duplicate, priority, setting, elements, gone."""
+    """missing, changed, extra, foreign, unpinned, stale-pin, duplicate, priority, setting, elements, redirect, gone."""
     netns: str | None
     target: str
     message: str
@@ -101,20 +101,25 @@ def _of_changes(changes: Sequence[Change]) -> list[Drift]:
 
 def _of_change(change: Change) -> Drift:
     room, _, what = change.kind.partition(".")
+    before: dict[str, Any] = dict(change.before)
+    after: dict[str, Any] = dict(change.after)
     if room == "device":
-        is_, should = dict(change.before), dict(change.after)
-        told = ", ".join(f"{key} is {_shown(is_[key])}, applied was {_shown(should[key])}" for key in should)
+        told = ", ".join(f"{key} is {_shown(before[key])}, applied was {_shown(after[key])}" for key in after)
         return Drift("setting", change.netns, change.target, told)
     if change.kind == "program.load":
         return Drift(
             "missing", change.netns, change.target, f"program {change.target} is not pinned any more"
         )
+    if change.kind == "program.pin":
+        held = [*after["functions"], *(one.rpartition("/")[2] for one in after["maps"])]
+        told = f"somebody removed the pin of {', '.join(held)}, which the kernel has still"
+        return Drift("unpinned", change.netns, change.target, told)
     if room == "map":
-        count = len(change.after.get("entries", ()))
+        count = len(after.get("entries", ()))
         told = f"{count} element{'s' if count != 1 else ''} of {change.target} not as declared"
         return Drift("elements", None, change.target, told)
-    was, name = _named(change.before.get("program")), _named(change.after.get("program"))
-    hook = change.after.get("at") or change.after.get("hook")
+    was, name = _named(before.get("program")), _named(after.get("program"))
+    hook = after.get("at") or after.get("hook")
     if what == "attach":
         return Drift("missing", change.netns, change.target, f"{name} is not on {hook}")
     if what == "update":
@@ -144,7 +149,7 @@ def _shown(value: Any) -> str:
 
 def _foreign(found: Resolved, observed: Observed) -> list[Drift]:
     """Programs of nobody we know on the TC hooks that the deployment uses: XDP has room for one alone."""
-    ours = set(observed.programs.values()) | set(observed.others)
+    ours = {*observed.programs.values(), *observed.lost.values(), *observed.others}
     pinned = {one.program_id for one in observed.links}
     drifts = []
     for ref, wish in found.links.items():

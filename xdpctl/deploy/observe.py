@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from xdpctl.attach import ownership
 from xdpctl.bpf import pins
-from xdpctl.deploy import state
+from xdpctl.deploy import state, unpinned
 from xdpctl.errors import XdpctlError
 from xdpctl.records import dataclass
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from xdpctl.bpf.map import LoadedMap
     from xdpctl.deploy.state import Stored
     from xdpctl.host.model import Snapshot
 
@@ -66,6 +68,10 @@ class Observed:
     others: Mapping[int, str] = field(default_factory=dict)
     """Programs of other deployments: id -> deployment."""
     stored: Stored | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """The deployment's programs whose pins somebody removed while they run: ``FOLDER/FUNCTION`` -> id."""
+    lost_maps: Mapping[str, int] = field(default_factory=dict)
+    """The same of maps that programs use: pin -> id. They are in `maps`, too."""
 
 
 def observe(
@@ -82,6 +88,7 @@ def observe(
     Raises:
         NetlinkError, PrivilegeError: the caller's own namespace can't be read.
     """
+    from xdpctl.bpf.map import open_map
     from xdpctl.host.collect import collect
     from xdpctl.netlink import netns
 
@@ -90,6 +97,13 @@ def observe(
     snapshot = collect(netns="all", probes=("tcx",) if tc else (), settings=settings)
     wanted = {*elements_of, *(stored.entries if stored is not None else ())}
     programs, maps, kept = _pins_of(name, wanted)
+    lost = unpinned.programs(name, programs, snapshot)
+    lost_maps = {}
+    missing = set(stored.maps) - maps.keys() if stored is not None else set()
+    for pin, number in unpinned.maps(missing, {**programs, **lost}, snapshot):
+        with contextlib.suppress(XdpctlError), open_map(number) as opened:
+            maps[pin] = _map(opened, elements=pin in wanted)
+            lost_maps[pin] = number
     others: dict[int, str] = {}
     for other in _deployments():
         if other != name:
@@ -104,7 +118,15 @@ def observe(
         links=tuple(link_pins()),
         others=others,
         stored=stored,
+        lost=lost,
+        lost_maps=lost_maps,
     )
+
+
+def _map(opened: LoadedMap, *, elements: bool) -> MapPin:
+    info = opened.info()
+    held = {key.hex(): value.hex() for key, value in opened.items()} if elements else None
+    return MapPin(info.id, info.type, info.key_size, info.value_size, held)
 
 
 def with_elements(observed: Observed, name: str, wanted: Collection[str]) -> Observed:
@@ -115,7 +137,7 @@ def with_elements(observed: Observed, name: str, wanted: Collection[str]) -> Obs
     for one in wanted:
         found = maps.get(one)
         if found is not None and found.elements is None:
-            with open_map(state.pin(name, one)) as opened:
+            with open_map(observed.lost_maps.get(one) or state.pin(name, one)) as opened:
                 maps[one] = replace(found, elements={key.hex(): value.hex() for key, value in opened.items()})
     return replace(observed, maps=maps)
 
@@ -181,11 +203,7 @@ def _pins_of(
             relative = str(path.relative_to(folder))
             try:
                 with open_map(path) as opened:
-                    info = opened.info()
-                    elements = None
-                    if relative in elements_of:
-                        elements = {key.hex(): value.hex() for key, value in opened.items()}
-                    maps[relative] = MapPin(info.id, info.type, info.key_size, info.value_size, elements)
+                    maps[relative] = _map(opened, elements=relative in elements_of)
             except XdpctlError:
                 continue  # a program, or gone meanwhile
     kept = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from xdpctl.deploy import attaching
+from xdpctl.deploy import attaching, unpinned
 from xdpctl.deploy.change import Change
 from xdpctl.deploy.desired import Deployment, DeploymentError, Place, Wrong
 from xdpctl.deploy.device import DeviceSettings, settings_changes
@@ -127,6 +127,7 @@ class _Planner:
         return self.found.deployment.name
 
     def run(self) -> list[Change]:
+        self.observed, pinned = unpinned.taken_back(self.observed, self.found.instances)
         loads, copies, fills = self.programs()
         kept, attached = attaching.changes(self)
         settings, restored = self.settings()
@@ -134,7 +135,7 @@ class _Planner:
         early = [one for one in leaving if one.after.get("for")]
         coming = [one for one in attached if not one.kind.endswith(".detach") or one.after.get("for")]
         late = [one for one in leaving if one not in early]
-        ordered = [*kept, *loads, *copies, *fills, *settings, *coming, *late, *restored]
+        ordered = [*pinned, *kept, *loads, *copies, *fills, *settings, *coming, *late, *restored]
         return placed(ordered, self.observed.snapshot)
 
     # -- programs and maps ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def execute(change: Change, context: Context) -> None:
-    """Load, unload, keep or release; see `change.execute`.
+    """Load, unload, pin again, keep or release; see `change.execute`.
 
     Raises:
         VerifierError, MapError, ObjectError, UnsupportedError, PrivilegeError: it could not be loaded.
@@ -33,6 +33,10 @@ def execute(change: Change, context: Context) -> None:
         _load(change, holding.side(change, "after"), context)
     elif what == "unload":
         unload(holding.side(change, "before"), context)
+    elif what == "pin":
+        _pin(holding.side(change, "after"))
+    elif what == "unpin":
+        _unpin(holding.side(change, "before"), context)
     elif what == "keep":
         _keep(holding.side(change, "after"))
     elif what == "release":
@@ -60,6 +64,11 @@ def _load(change: Change, told: dict[str, Any], context: Context) -> None:
         except MapError as error:
             error.hint = error.hint or 'on_schema_change = "copy" or "recreate" in its [program.maps]'
             raise
+        # of programs that lay there, until somebody unpinned them
+        places = set(map(str, wanted.values()))
+        stale = [one.id for one in runstate.read().values() if one.pin in places]
+        if stale:
+            runstate.forget(stale)
         for function, path in wanted.items():
             info = obj.program(function).info()
             pins.pin(obj.program(function).fd, path)
@@ -72,6 +81,7 @@ def _load(change: Change, told: dict[str, Any], context: Context) -> None:
                     object=told["object"],
                     via="link",
                     attached_at=time.time(),
+                    pin=str(path),
                 )
             )
 
@@ -147,6 +157,39 @@ def forget_folder(name: str, folder: str) -> None:
         pins.unpin(path)
     if gone:
         runstate.forget(gone)
+
+
+def _pin(told: dict[str, Any]) -> None:
+    """What somebody has unpinned and the kernel still has; see `unpinned`."""
+    from xdpctl.bpf.map import open_map
+    from xdpctl.bpf.program import program_by_id
+
+    name = told["deployment"]
+    try:
+        for function, number in told["functions"].items():
+            path = state.pin(name, f"programs/{told['folder']}/{function}")
+            if not path.exists():
+                with program_by_id(number) as found:
+                    pins.pin(found.fd, path)
+                record = runstate.read().get(number)
+                if record is not None and record.pin != str(path):
+                    runstate.write(record._replace(pin=str(path)))
+        for pin, number in told["maps"].items():
+            path = state.pin(name, pin)
+            if not path.exists():
+                with open_map(number) as opened:
+                    pins.pin(opened.fd, path)
+    except NotFoundError as error:
+        error.hint = "it has gone meanwhile: plan again"
+        raise
+
+
+def _unpin(told: dict[str, Any], context: Context) -> None:
+    holding.of(context).forget(told["deployment"], told["folder"])
+    for function in told["functions"]:
+        pins.unpin(state.pin(told["deployment"], f"programs/{told['folder']}/{function}"))
+    for pin in told["maps"]:
+        pins.unpin(state.pin(told["deployment"], pin))
 
 
 def _keep(told: dict[str, Any]) -> None:

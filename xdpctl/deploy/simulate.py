@@ -36,9 +36,11 @@ class _Machine:
         self.programs = dict(observed.programs)
         self.maps = dict(observed.maps)
         self.kept = dict(observed.kept)
+        self.pinned: set[int] = set()
+        """Ids of what was pinned again."""
         self.pins = list(observed.links)
         self.links: dict[LinkRef, Link] = {}
-        self.next = min([0, *self.programs.values()]) - 1
+        self.next = min([0, *self.programs.values(), *observed.lost.values()]) - 1
         self.spaces = {space.inode: space.inode for space in observed.snapshot.namespaces}
         self.named: dict[str | None, int] = {None: observed.here}
         for space in observed.snapshot.namespaces:
@@ -52,6 +54,8 @@ class _Machine:
             maps=self.maps,
             kept=self.kept,
             links=tuple(self.pins),
+            lost={key: one for key, one in self.observed.lost.items() if one not in self.pinned},
+            lost_maps={key: one for key, one in self.observed.lost_maps.items() if one not in self.pinned},
         )
 
     def snapshot(self) -> Snapshot:
@@ -100,7 +104,7 @@ class _Machine:
         return self.links.get(found.ref, found) if found is not None else None
 
     def program(self, change: Change, what: str) -> None:
-        told: Any = change.after if what in ("load", "keep") else change.before
+        told: Any = change.after if what in ("load", "pin", "keep") else change.before
         if what == "load":
             for function, _hook in told["functions"]:
                 self.programs.setdefault(f"{told['folder']}/{function}", self.next)
@@ -114,6 +118,10 @@ class _Machine:
                 self.programs.pop(f"{told['folder']}/{function}", None)
             for one in told["fresh"]:
                 self.maps.pop(one, None)
+        elif what == "pin":
+            for function, number in told["functions"].items():
+                self.programs[f"{told['folder']}/{function}"] = number
+            self.pinned.update(told["functions"].values(), told["maps"].values())
         elif what == "keep":
             self.kept[told["pin"]] = told["id"]
         elif what == "release":

@@ -395,3 +395,31 @@ def test_hardware_takes_a_program_beside_the_drivers():
     there = made(machine(), planned)
     assert plan(both, there, OBJECTS).changes == ()
     assert settled(made(there, plan(Deployment("edge"), there, {}))) == settled(machine())
+
+
+@given(deployments(), machines, st.data())
+def test_pins_that_somebody_removes_are_made_again_and_what_runs_goes_on(wanted, observed, data):
+    try:
+        seen = made(observed, plan(wanted, observed, OBJECTS))
+    except DeploymentError:
+        return  # another test's business
+    running = {
+        number
+        for link in seen.snapshot.links()
+        for number in (link.xdp.native, link.xdp.generic, *(one.program_id for one in link.tc))
+    }
+    gone = data.draw(st.sets(st.sampled_from(sorted(seen.programs)))) if seen.programs else set()
+    lost = {key: seen.programs[key] for key in gone if seen.programs[key] in running}
+    left = {key: number for key, number in seen.programs.items() if key not in gone}
+    broken = replace(seen, programs=left, lost=lost)
+    planned = plan(wanted, broken, OBJECTS)
+    if set(lost) == gone:
+        assert {one.kind for one in planned.changes} <= {"program.pin"}, "nothing but pins is gone"
+    assert any(one.kind == "program.pin" for one in planned.changes) == bool(lost)
+    healed = made(broken, planned)
+    assert healed.lost == {}
+    # the older load of what could not be kept whole goes when all is done (collect_garbage)
+    assert plan(wanted, healed, OBJECTS).changes == ()
+    nothing = plan(Deployment("edge"), broken, {})
+    for link in made(broken, nothing).snapshot.links():
+        assert (link.xdp.native, link.xdp.generic, link.tc) == (None, None, ()), "destroyed all the same"
