@@ -240,7 +240,8 @@ def test_other_commands_are_no_drift_to_it_and_destroying_ends_it(machine, compi
     )
 
     machine.run("xdpctl", "destroy", "--yes", "--wait", "10", "edge")
-    service.until(lambda: service.state()["ActiveState"] != "active", "it watches what is no more")
+    going = ("active", "deactivating")
+    service.until(lambda: service.state()["ActiveState"] not in going, "it watches what is no more")
     assert service.state() == {**now, **service.state(), "ActiveState": "inactive", "Result": "success"}, (
         service.told()
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -12,13 +13,14 @@ import traceback
 from pathlib import Path
 
 import pytest
+from attachments import detach, xdp
 from deployments import SOURCE, forget_all
 
 import xdpctl.deploy.load
 import xdpctl.deploy.schema
-from xdpctl.cli import app, check_boot, export, output, schema, validate
+from xdpctl.cli import app, check_boot, drift, export, output, schema, validate
 from xdpctl.cli.main import main
-from xdpctl.deploy import boot, running
+from xdpctl.deploy import boot, healing, running, unseen
 from xdpctl.deploy import export as exporting
 from xdpctl.netlink import netns
 from xdpctl.obj import reader, shipped
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.kernel
 
 NOBODY = 65534
 LOADED = (app, boot, check_boot, export, exporting, output, reader, running, schema, shipped, validate)
-LOADED += (xdpctl.deploy.load, xdpctl.deploy.schema)
+LOADED += (drift, healing, unseen, xdpctl.deploy.load, xdpctl.deploy.schema)
 """Imported while we still may: the interpreter's own files may be root's alone."""
 GOOD = """
 [deployment]
@@ -167,5 +169,98 @@ def test_nobody_can_ask_what_a_boot_takes_but_not_export_half_of_what_runs(
     assert code == 1, err
     (item,) = [one for one in json.loads(out)["items"] if one["fate"] == "lost"]
     assert item["deployment"] == "edge", (item, err)
+    xdpctl("destroy", "--yes", "edge", check=True, netns=inside)
+    forget_all()
+
+
+EDGE = """
+[deployment]
+name = "edge"
+[[program]]
+name = "p"
+object = "{}"
+[program.maps.table]
+entries = {{ 5 = 6 }}
+[[interface]]
+name = "va"
+mtu = 1400
+[[interface.attach]]
+program = "p"
+"""
+
+
+def test_drift_tells_nobody_what_is_seen_and_calls_the_rest_unknown(world, xdpctl, compile_c, tmp_path):
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    path = tmp_path / "edge.toml"
+    path.write_text(EDGE.format(compile_c(SOURCE)))
+    xdpctl("apply", "--yes", path, check=True, netns=inside)
+
+    def drifts():
+        with netns.enter(inside):
+            code, out, _ = as_nobody(None, "drift", "--json")
+        return code, {
+            (one["kind"], one["target"]): one["message"]
+            for one in json.loads(out)["deployments"][0]["drifts"]
+        }
+
+    hidden = ("unknown", "pins")
+    code, found = drifts()
+    assert (code, set(found)) == (10, {hidden})
+    assert found[hidden].startswith("/sys/fs/bpf/xdpctl can't be looked into, ")
+    with netns.enter(inside):
+        code, out, err = as_nobody(None, "drift", "edge")
+    assert out == f"edge: unknown   pins: {found[hidden]}\n"
+    assert (code, err) == (10, "hint: run it as root, with sudo\n")
+
+    # what nobody can see is told as to root
+    world.ip("link set va mtu 1300", inside)
+    code, found = drifts()
+    assert (code, set(found)) == (1, {hidden, ("setting", "va")})
+    detach("va", netns=inside)
+    code, found = drifts()
+    assert (code, found["missing", "va"]) == (1, "p is not on xdp")
+    world.run(
+        "ip",
+        "link",
+        "set",
+        "va",
+        "xdpdrv",
+        "obj",
+        str(compile_c(xdp("stranger"))),
+        "sec",
+        "xdp",
+        netns=inside,
+    )
+    code, found = drifts()
+    assert code == 1
+    assert re.fullmatch(r"xdp runs program \d+, not p \(program \d+\)", found["changed", "va"])
+    # whose program that is, is not for it to know where nothing was written down
+    shutil.rmtree("/run/xdpctl/programs")
+    code, found = drifts()
+    assert (code, set(found)) == (1, {hidden, ("setting", "va"), ("unknown", "va")})
+    world.run("ip", "link", "set", "va", "xdpdrv", "off", netns=inside)
+    xdpctl("destroy", "--yes", "edge", check=True, netns=inside)
+    forget_all()
+
+
+def test_drift_of_what_nobody_may_look_into_is_neither_gone_nor_missing(world, xdpctl, compile_c, tmp_path):
+    inside = world.namespace()
+    world.veth("va", "vb", netns_a=inside, netns_b=inside)
+    path = tmp_path / "edge.toml"
+    for named in (inside, f"{inside[:-1]}*"):
+        more = f'netns = "{named}"\nmtu = 1400'
+        path.write_text(EDGE.format(compile_c(SOURCE)).replace("mtu = 1400", more))
+        xdpctl("apply", "--yes", path, check=True)
+        code, out, err = as_nobody(None, "drift")
+        told = f"edge: unknown   {inside}/va: network namespace {inside} can't be looked into\nedge: unknown   pins: "
+        assert (code, out.startswith(told)) == (10, True), (out, err)
+    xdpctl("destroy", "--yes", "edge", check=True)
+    path.write_text(EDGE.format(compile_c(SOURCE)) + 'hook = "ingress"\n')
+    xdpctl("apply", "--yes", path, check=True, netns=inside)
+    with netns.enter(inside):
+        code, out, err = as_nobody(None, "drift")
+    assert out.splitlines()[0] == f"edge: unknown   {inside}/va: whether p is on ingress can't be told"
+    assert code == 10
     xdpctl("destroy", "--yes", "edge", check=True, netns=inside)
     forget_all()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     """By deployment: what a watch has told of."""
 
 app = typer.Typer()
+UNKNOWN = "unknown"
+"""Kind of what can't be looked at, and is no difference."""
 
 
 @app.command()
@@ -33,14 +35,16 @@ def drift(
 ) -> None:
     """Compare deployments with the machine: missing, foreign, duplicate programs, stale pins, changed settings.
 
-    Exit code 1 when something differs (after --heal: still differs). --watch waits for the kernel's notifications.
+    Exit code 1 when something differs (after --heal: still differs), 10 when that can't be told without more rights.
+    --watch waits for the kernel's notifications.
 
     xdpctl drift
 
     xdpctl drift --watch --heal edge
     """
+    from xdpctl.cli.output import note
     from xdpctl.deploy import state
-    from xdpctl.errors import EXIT_FINDINGS
+    from xdpctl.errors import EXIT_FINDINGS, PrivilegeError
 
     if name is not None:
         state.existing(name)
@@ -55,9 +59,12 @@ def drift(
         seen: Seen = {}
         go_on(names, lambda known: _watched(known, seen, heal=heal, wait=patience, as_json=as_json))
         return
-    bad = _told(names, heal=heal, wait=wait, as_json=as_json)
-    if bad:
+    left = _told(names, heal=heal, wait=wait, as_json=as_json)
+    if left - {UNKNOWN}:
         raise typer.Exit(EXIT_FINDINGS)
+    if left:
+        note("hint: run it as root, with sudo")
+        raise typer.Exit(PrivilegeError.exit_code)
 
 
 def _watched(known: list[str], seen: Seen, *, heal: bool, wait: float, as_json: bool) -> str | None:
@@ -98,8 +105,8 @@ def _drop_destroyed(known: list[str]) -> bool:
     return bool(gone)
 
 
-def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, seen: Seen | None = None) -> bool:
-    """Look, heal, tell; whether something differs (still).
+def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, seen: Seen | None = None) -> set[str]:
+    """Look, heal, tell; kinds of what differs (still).
 
     Args:
         names: the deployments.
@@ -166,7 +173,7 @@ def _told(names: list[str], *, heal: bool, wait: float, as_json: bool, seen: See
             _print(one, now, healed.get(one.deployment), quiet=quiet)
         if not answers and not quiet:
             print_line("nothing was applied in this boot")
-    return any(one.drifts for one in after)
+    return {each.kind for one in after for each in one.drifts}
 
 
 def _print(found: Answer, after: Answer, healed: int | None, *, quiet: bool) -> None:

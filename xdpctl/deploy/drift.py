@@ -24,7 +24,8 @@ class Drift:
     """One difference."""
 
     kind: str
-    """missing, changed, extra, foreign, unpinned, stale-pin, duplicate, priority, setting, elements, redirect, gone."""
+    """missing, changed, extra, foreign, unpinned, stale-pin, duplicate, priority, setting, elements, redirect, gone;
+    unknown: no difference, but what the caller may not look at."""
     netns: str | None
     target: str
     message: str
@@ -60,12 +61,16 @@ def look(name: str) -> Answer:
     """
     stored = state.existing(name)
     desired, objects = ready.of_stored(stored)
+    from xdpctl.deploy import unseen
+
+    if not unseen.all_seen(desired):
+        return Answer(name, tuple(unseen.look(stored, desired, objects)), None)
     try:
         found, observed = ready.looked(desired, objects)
         made = planning.of_resolved(found, observed)
     except DeploymentError as error:
         # an interface that is gone, a program of somebody else where ours should be
-        return Answer(name, tuple(_of_wrong(one) for one in error.errors), None)
+        return Answer(name, tuple(of_wrong(one) for one in error.errors), None)
     if found.redirects:
         from xdpctl.deploy import judge
 
@@ -79,7 +84,8 @@ def look(name: str) -> Answer:
     return Answer(name, tuple(drifts), made)
 
 
-def _of_wrong(wrong: Wrong) -> Drift:
+def of_wrong(wrong: Wrong) -> Drift:
+    """What stands in the way of a plan, as a difference."""
     kind = "foreign" if "holds" in wrong.message else "gone"
     return Drift(kind, None, wrong.place.path, wrong.message, healed=False)
 
@@ -92,14 +98,15 @@ def _of_changes(changes: Sequence[Change]) -> list[Drift]:
         if one.kind.endswith(".detach") and one.after.get("for") is not None
     }
     return [
-        _of_change(one)
+        of_change(one)
         for one in changes
         if not one.kind.endswith(".attach")
         or (one.netns, one.target, one.after.get("hook"), one.after.get("program")) not in moved
     ]
 
 
-def _of_change(change: Change) -> Drift:
+def of_change(change: Change) -> Drift:
+    """What a change would put right."""
     room, _, what = change.kind.partition(".")
     before: dict[str, Any] = dict(change.before)
     after: dict[str, Any] = dict(change.after)

@@ -105,6 +105,11 @@ def of_resolved(found: Resolved, observed: Observed) -> Plan:
     )
 
 
+def settings_alone(found: Resolved, observed: Observed) -> list[Change]:
+    """What of a plan sets devices that are in the deployment: programs need not be known for that."""
+    return _Planner(found, observed).settings()[0]
+
+
 def recommit(plan: Plan, found: Resolved, observed: Observed, changes: Sequence[Change]) -> Plan:
     """The same plan, to be written down with these changes."""
     planner = _Planner(found, observed)
