@@ -76,6 +76,7 @@ class _Parent:
         where = self._base / "zygote"
         warm = zygote.start(where)
         os.environ[zygote.WHERE] = str(where)
+        zygote.read_kernel()
         try:
             self._run(count)
             self._waiting = self._last  # by one child

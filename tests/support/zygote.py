@@ -1,7 +1,8 @@
 """``xdpctl`` as a process of its own without the start of an interpreter: a warm process forks for each command line.
 
 The warm process has imported the command line and run nothing, so each command starts from the state that a fresh
-interpreter has after its imports: no cache filled, no library opened, no thread. A guest of the matrix spends seconds
+interpreter has after its imports: no cache filled (but, in a guest, the kernel's types and symbols), no library opened,
+no thread. A guest of the matrix spends seconds
 on starting an interpreter; tests about starting (imports, closed streams, privileges, signals) start a real one.
 """
 
@@ -110,6 +111,17 @@ class Zygote:
             self._process.wait(10)
 
 
+def read_kernel() -> None:
+    """What each tracer reads first, seconds of an emulated CPU each time: the kernel's types and symbols."""
+    from xdpctl.btf import kernel
+    from xdpctl.errors import XdpctlError
+    from xdpctl.trace import symbols
+
+    symbols.symbols()
+    with contextlib.suppress(XdpctlError):  # a kernel that describes no types
+        kernel.vmlinux().find("sk_buff")
+
+
 def _serve(wire: socket.socket, whom: str) -> None:
     for name in THIRD:
         __import__(name)
@@ -118,6 +130,8 @@ def _serve(wire: socket.socket, whom: str) -> None:
     for module in pkgutil.walk_packages(xdpctl.__path__, "xdpctl."):
         if not module.name.endswith("__main__"):
             __import__(module.name)
+    if whom == "all":
+        read_kernel()
     # a collection would touch, and so copy, all that the children share with this process
     gc.collect()
     gc.freeze()
