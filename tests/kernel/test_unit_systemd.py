@@ -99,7 +99,7 @@ class Service:
     def told(self):
         """What it has written, and systemd about it."""
         log = self.machine.root / "srv/log"
-        return (log.read_text() if log.exists() else "") + self.machine.said()
+        return self.machine.said() + (log.read_text() if log.exists() else "")
 
     def until(self, true, what):
         self.machine.until(true, what, self.told)
@@ -222,7 +222,7 @@ def test_other_commands_are_no_drift_to_it_and_destroying_ends_it(machine, compi
     both = attached()
     assert [name for _, name in both] == ["deployed_tc", "deployed_xdp"]
     machine.run("xdpctl", "detach", "--netns", "blue", "--all", "vo")
-    service.until(lambda: attached() == both, "the programs did not come back")
+    service.until(lambda: "edge: healed by " in service.told() and attached() == both, "it did not heal")
 
     # somebody applies, or reloads, what the file says now: the watch lets them, and keeps that from then on
     file = machine.root / "srv/edge.toml"

@@ -139,7 +139,7 @@ class Machine:
         end = time.monotonic() + LONG
         while not true():
             assert time.monotonic() < end, f"{what}\n{(told or self.said)()}"
-            time.sleep(0.02)
+            time.sleep(0.05)  # asking starts two programs
 
 
 @contextlib.contextmanager
