@@ -206,7 +206,8 @@ def test_systemd_starts_it_watches_it_and_restarts_it(machine, compile_c):
 
 
 def test_other_commands_are_no_drift_to_it_and_destroying_ends_it(machine, compile_c):
-    machine.run("sh", "-c", "ip netns add blue && " + PAIR.replace("ip ", "ip -n blue ").format("vo", "vp"))
+    blue = "ip netns add blue && " + PAIR.replace("ip ", "ip -n blue ").format("vo", "vp")
+    machine.run("sh", "-c", blue)
     service = Service(machine, compile_c, ELSEWHERE)
     service.start()
     began = service.state()
@@ -223,6 +224,12 @@ def test_other_commands_are_no_drift_to_it_and_destroying_ends_it(machine, compi
     assert [name for _, name in both] == ["deployed_tc", "deployed_xdp"]
     machine.run("xdpctl", "detach", "--netns", "blue", "--all", "vo")
     service.until(lambda: "edge: healed by " in service.told() and attached() == both, "it did not heal")
+
+    # a namespace that goes and comes again reaches the service's own mounts
+    machine.run("ip", "netns", "del", "blue")
+    service.until(lambda: "no such network namespace: blue" in service.told(), "it was not told")
+    machine.run("sh", "-c", blue)
+    service.until(lambda: attached() == both, "the new namespace is not as the old one")
 
     # somebody applies, or reloads, what the file says now: the watch lets them, and keeps that from then on
     file = machine.root / "srv/edge.toml"
