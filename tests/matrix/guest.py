@@ -74,6 +74,8 @@ class Guest:
     """Writable on both sides; the command finds it in $OUT."""
     seconds: float
     """Deadline for the whole life of the guest."""
+    python: Path = Path(sys.executable)
+    """Its folder is where the command finds ``python3``."""
     nics: Sequence[Nic] = NICS
     memory: str = "4G"
     environment: dict[str, str] = field(default_factory=dict)
@@ -94,7 +96,7 @@ def _script(guest: Guest) -> str:
     """What runs inside, before and around the command."""
     modprobe = guest.tools.bin / "modprobe"
     exports = {
-        "PATH": f"{guest.tools.bin}:{Path(sys.executable).parent}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
+        "PATH": f"{guest.tools.bin}:{guest.python.parent}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
         "OUT": str(guest.shared),
         "HOME": "/tmp",
         "PYTHONDONTWRITEBYTECODE": "1",
