@@ -39,8 +39,12 @@ demo: root build ## Show the main job in throwaway namespaces: attach, count, br
 
 .PHONY: test
 test: root setup-dev build ## Run all tests: unit, kernel, docs
-	@$(PYTEST) $(PARALLEL) -m "not alone" tests/unit tests/kernel tests/docs
-	@$(PYTEST) -m alone tests/kernel
+	@$(PYTEST) $(PARALLEL) -m "not alone" tests/unit tests/kernel tests/docs; beside=$$?; \
+	  $(PYTEST) -m alone tests/kernel && exit $$beside
+
+.PHONY: again
+again: root ## Run what failed last time once more, one test after the other and alone on the machine
+	@$(PYTEST) --last-failed --last-failed-no-failures=none tests/unit tests/kernel tests/docs
 
 .PHONY: unit
 unit: setup-dev ## Run the tests that need no root
