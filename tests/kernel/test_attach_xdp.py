@@ -63,6 +63,7 @@ def test_bpftool_agrees_after_attach_replace_and_detach(world, pair, passing, dr
     assert nothing_left()
 
 
+@pytest.mark.shared(4)
 def test_several_interfaces_share_one_loaded_object(world, compile_c):
     inside = world.namespace()
     for number in range(3):
@@ -83,6 +84,7 @@ SEC("xdp") int count(struct xdp_md *ctx) { int key = 0; return bpf_map_lookup_el
     assert nothing_left()
 
 
+@pytest.mark.shared(4)
 def test_when_the_third_of_five_refuses_none_stays(world, passing, dropping):
     inside = world.namespace()
     for number in (0, 1, 3, 4):
@@ -126,6 +128,7 @@ def test_auto_falls_back_to_generic_and_says_why(world, pair, passing):
     detach("va", netns=pair)
 
 
+@pytest.mark.shared(4)
 def test_the_same_again_is_refused_and_says_how_to_upgrade(world, pair, passing):
     (made,) = attach(passing, "va", netns=pair)
     with pytest.raises(
@@ -146,6 +149,7 @@ def test_the_other_mode_is_in_the_way_and_named(world, pair, passing, there, ask
     detach("va", netns=pair)
 
 
+@pytest.mark.shared(4)
 def test_a_detach_in_the_wrong_mode_is_an_error_that_names_the_active_one(world, pair, passing):
     attach(passing, "va", netns=pair)
     with pytest.raises(AttachError, match="nothing in generic mode; active is native: pass"):
@@ -243,6 +247,7 @@ def test_the_stale_pin_of_a_device_that_is_gone_is_told_and_removed(world, pair,
     assert nothing_left()
 
 
+@pytest.mark.shared(4)
 def test_long_program_names_are_told_in_full(world, pair, compile_c):
     long = compile_c(xdp("a_name_that_is_longer_than_fifteen"))
     attach(long, "va", netns=pair)
@@ -255,6 +260,7 @@ def test_long_program_names_are_told_in_full(world, pair, compile_c):
     detach("va", netns=pair)
 
 
+@pytest.mark.shared(4)
 def test_globals_are_set_before_load(world, pair, compile_c):
     source = HEADER + (
         "const volatile __u32 answer = 1; __u32 plain = 2; \n"
@@ -280,6 +286,7 @@ SEC("xdp") int f(struct xdp_md *ctx) { int key = 0; return bpf_map_lookup_elem(&
 )
 
 
+@pytest.mark.shared(4)
 def test_a_map_is_sized_or_taken_from_a_pin(world, pair, compile_c):
     unsized = compile_c(MAPS % "")
     with pytest.raises(MapError, match="seen"):
@@ -318,6 +325,7 @@ def test_maps_pinned_by_name_live_as_long_as_a_program_uses_them(world, pair, co
     assert pins() == [Path("/sys/fs/bpf/xdpctl/maps/seen")]
 
 
+@pytest.mark.shared(4)
 def test_a_failed_attach_leaves_no_pinned_map(world, pair, compile_c):
     pinned = compile_c(MAPS % "__uint(max_entries, 4); __uint(pinning, LIBBPF_PIN_BY_NAME);")
     with pytest.raises(AttachError):
@@ -325,6 +333,7 @@ def test_a_failed_attach_leaves_no_pinned_map(world, pair, compile_c):
     assert nothing_left()
 
 
+@pytest.mark.shared(4)
 def test_sections_of_older_tools_are_recognised_or_asked_about(world, pair, compile_c):
     attach(compile_c(xdp("f", section="xdp/upf")), "va", netns=pair)
     attach(compile_c(xdp("g", section="prog")), "vb", netns=pair, type="xdp")
@@ -337,6 +346,7 @@ def test_sections_of_older_tools_are_recognised_or_asked_about(world, pair, comp
         attach(compile_c(xdp("h", section="xdp/devmap")), "va", netns=pair, program="h")
 
 
+@pytest.mark.shared(4)
 def test_of_several_programs_one_is_named_and_only_it_is_loaded(world, pair, compile_c):
     # `broken` would not pass the verifier: it reads beyond the context
     several = compile_c(

@@ -52,6 +52,7 @@ def not_proven(finding):
     return True
 
 
+@pytest.mark.shared(4)
 def test_a_veth_alone_is_probed_as_a_target(path, xdpctl, world):
     here, there = path
     lost = measured(xdpctl, "out", "--netns", here)
@@ -66,6 +67,7 @@ def test_a_veth_alone_is_probed_as_a_target(path, xdpctl, world):
     assert measured(xdpctl, "out", "--netns", here)["id"] == "probe.delivered"
 
 
+@pytest.mark.shared(4)
 def test_a_target_that_is_down_is_measured_as_such(path, xdpctl, world):
     here, there = path
     world.run("ethtool", "-K", "far", "gro", "on", netns=there)
@@ -86,6 +88,7 @@ def test_an_object_is_probed_with_its_own_devmap_filled(path, xdpctl, world, com
     assert measured(xdpctl, *asked, "--redirect-to", "out")["id"] == "probe.delivered"
 
 
+@pytest.mark.shared(4)
 def test_a_program_that_does_not_redirect_is_unknown(path, xdpctl, compile_c):
     finding = measured(xdpctl, "eth", "--netns", path[0], "--prog", str(compile_c(PASS)))
     assert not_proven(finding) or (finding["id"], finding["status"]) == ("probe.not-redirected", "unknown")
@@ -104,6 +107,7 @@ def test_an_attached_program_is_probed_in_the_mode_it_runs_in(path, xdpctl, comp
     xdpctl("detach", "--netns", here, "eth", check=True)
 
 
+@pytest.mark.shared(4)
 def test_a_probe_leaves_nothing(path, xdpctl, world, compile_c):
     def state():
         shown = world.run("bpftool", "prog", "show").stdout.splitlines()
@@ -125,6 +129,7 @@ def test_a_probe_leaves_nothing(path, xdpctl, world, compile_c):
     assert not any(Path("/sys/fs/bpf").rglob("ports"))
 
 
+@pytest.mark.shared(4)
 def test_without_an_interface_there_is_nothing_to_prove(xdpctl):
     done = xdpctl("doctor", "--probe")
     assert done.returncode == 2

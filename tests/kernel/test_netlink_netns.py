@@ -40,6 +40,7 @@ def test_a_namespace_is_found_by_name_inode_pid_and_path(world):
         inside.wait()
 
 
+@pytest.mark.shared(4)
 def test_an_absent_namespace_suggests_near_names(world):
     name = world.namespace()
     with pytest.raises(NotFoundError) as refusal:
@@ -50,6 +51,7 @@ def test_an_absent_namespace_suggests_near_names(world):
             netns.find(other)
 
 
+@pytest.mark.shared(4)
 def test_another_kind_of_file_is_no_network_namespace():
     for path in ("/etc/passwd", "/proc/self/ns/mnt"):
         with pytest.raises(ConfigError, match="not a network namespace"):
@@ -159,6 +161,7 @@ def test_entering_without_privilege_names_the_capability(world):
     assert done.stdout.strip() == "CAP_SYS_ADMIN"
 
 
+@pytest.mark.shared(4)
 def test_interfaces_by_name_alternative_name_and_glob(world):
     name = world.namespace()
     world.veth("lab0", "lab1", netns_a=name, netns_b=name)

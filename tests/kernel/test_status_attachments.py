@@ -48,6 +48,7 @@ def pair(world, netns=None):
     return inside
 
 
+@pytest.mark.shared(4)
 def test_json_has_these_keys_and_no_others(world, xdpctl, passing):
     inside = pair(world)
     (made,) = attach(passing, "va", netns=inside)
@@ -61,6 +62,7 @@ def test_json_has_these_keys_and_no_others(world, xdpctl, passing):
     detach("va", netns=inside)
 
 
+@pytest.mark.shared(4)
 def test_interfaces_are_chosen_by_name(world, xdpctl, passing):
     inside = pair(world)
     attach(passing, "v*", netns=inside)
@@ -75,6 +77,7 @@ def test_interfaces_are_chosen_by_name(world, xdpctl, passing):
     detach("v*", netns=inside)
 
 
+@pytest.mark.shared(4)
 def test_all_namespaces_at_once(world, xdpctl, passing, shaping):
     red, blue = pair(world), pair(world)
     attach(passing, "va", netns=red)
@@ -119,6 +122,7 @@ def test_programs_of_others_are_shown_as_theirs(world, passing, shaping):
         detach("va", netns=inside, foreign=True, hook="egress")
 
 
+@pytest.mark.shared(4)
 def test_runs_are_counted_while_statistics_are_on(world, passing):
     inside = pair(world)
     attach(passing, "va", netns=inside)

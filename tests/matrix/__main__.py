@@ -42,7 +42,7 @@ PARTS = ("host", "libbpf", "oracle", "tests")
 LABS = "labs"
 """Only when asked for: every lab in each guest; otherwise they take turns."""
 # what takes time there is waiting for RCU, so more processes than CPUs
-ORACLE = "python3 -m tests.kernel.oracle --jobs 4 --json $OUT/oracle.json"
+ORACLE = "python3 -m tests.kernel.oracle --jobs 5 --json $OUT/oracle.json"
 PYTEST = (
     "XDPCTL_TEST_LOG=$OUT/tests.log PYTHONPATH=$PYTHONPATH:tests/support python3 -m pytest -p forks --forks 4 "
     "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest "

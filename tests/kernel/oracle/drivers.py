@@ -7,7 +7,6 @@ nsim_bpf(), bond_xdp_set().
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from .acts import Attach, Redirect, Transmit
@@ -35,14 +34,13 @@ NATIVE = tuple(name for name in ("igb_a", "virtio_mq", "virtio_sq", "vmxnet3") i
 """NICs whose drivers have native XDP (vmxnet3 from 6.6)."""
 ALL = tuple(name for name in CALLED if name in PRESENT)
 
-_told: dict[str, list[tuple[str, Act, Callable[[Ground], object], str | None]]] = {}
-
 
 def add(
     segment: str, name: str, act: Act, build: Callable[[Ground], object], undecidable: str | None = None
 ) -> None:
-    """Keep a scenario; those of different segments are registered in turns, as each segment serves one at a time."""
-    _told.setdefault(segment, []).append((name, act, build, undecidable))
+    """A scenario, with the segment of NICs that it borrows from."""
+    lending = segment if segment in SEGMENTS.values() else None
+    scenario(name, act, build, undecidable=undecidable, segment=lending)
 
 
 def lent(*names: str, after: Callable[[Ground], object] | None = None, **how):
@@ -453,8 +451,3 @@ if NETDEVSIM.exists():
         Redirect("d", "nsim", map="devmap"),
         lambda ground: (ground.veth("d", "p"), ground.attach("nsim")),
     )
-
-for round_ in zip_longest(*_told.values()):
-    for one in round_:
-        if one is not None:
-            scenario(*one[:3], undecidable=one[3])

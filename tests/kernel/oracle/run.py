@@ -19,6 +19,7 @@ from .ground import HIDDEN, Ground, NotHere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from multiprocessing.context import BaseContext
 
     from .predict import Prediction
     from .scenario import Scenario
@@ -221,6 +222,47 @@ def _twice_if_off(scenario: Scenario, ground: Ground, watch: Watch, *, truth_onl
     return replace(again, unsteady=first)
 
 
+class _Hands:
+    """Hands scenarios to processes: those of NICs first, one of a segment at a time, and the others beside them.
+
+    A NIC's link takes seconds to come up, over and over: begun late, they would end alone.
+    """
+
+    def __init__(self, forked: BaseContext, table: Sequence[Scenario]) -> None:
+        self._queues: dict[str | None, list[Scenario]] = {}
+        for one in table:
+            self._queues.setdefault(one.segment, []).append(one)
+        self._names = sorted(self._queues, key=lambda name: (name is None, -len(self._queues[name])))
+        self._lock = forked.Lock()
+        self._taken = forked.RawArray("i", len(self._names))
+        self._busy = forked.RawArray("b", len(self._names))
+
+    def scenarios(self) -> Iterator[Scenario]:
+        """Until none is left that nobody has taken."""
+        while True:
+            with self._lock:
+                left = [
+                    place
+                    for place, name in enumerate(self._names)
+                    if self._taken[place] < len(self._queues[name])
+                ]
+                free = next((place for place in left if not self._busy[place]), None)
+                if free is not None:
+                    name = self._names[free]
+                    chosen = self._queues[name][self._taken[free]]
+                    self._taken[free] += 1
+                    self._busy[free] = name is not None
+            if not left:
+                return
+            if free is None:
+                time.sleep(0.05)
+                continue
+            try:
+                yield chosen
+            finally:
+                self._busy[free] = 0
+
+
 def run_together(table: Sequence[Scenario], jobs: int, *, truth_only: bool = False) -> Iterator[Row]:
     """The same by several processes, each on ground of its own: most of the time goes by waiting for RCU.
 
@@ -228,16 +270,8 @@ def run_together(table: Sequence[Scenario], jobs: int, *, truth_only: bool = Fal
         RuntimeError: a process ended early; what it said stands before it.
     """
     forked = multiprocessing.get_context("fork")
-    taken, results = forked.Value("i", 0), forked.SimpleQueue()
-
-    def mine() -> Iterator[Scenario]:
-        while True:
-            with taken.get_lock():
-                number = taken.value
-                taken.value += 1
-            if number >= len(table):
-                return
-            yield table[number]
+    results = forked.SimpleQueue()
+    hands = _Hands(forked, table)
 
     def work() -> None:
         # namespaces named in mounts of one's own: the others' would be observed with every prediction
@@ -249,7 +283,7 @@ def run_together(table: Sequence[Scenario], jobs: int, *, truth_only: bool = Fal
         netns.discover = lambda include_processes=True: discover(include_processes=False)
         netns.hidden_processes = lambda: 0
         try:
-            for row in run(mine(), truth_only=truth_only):
+            for row in run(hands.scenarios(), truth_only=truth_only):
                 results.put(row)
         finally:
             results.put(None)

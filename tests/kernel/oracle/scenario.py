@@ -22,14 +22,21 @@ class Scenario:
     act: Act
     undecidable: str | None = None
     """Why nobody could know beforehand: then doctor has to say unknown."""
+    segment: str | None = None
+    """The NICs that it borrows, which serve one scenario at a time; None: it makes what it needs."""
 
 
 TABLE: list[Scenario] = []
 
 
 def scenario(
-    name: str, act: Act, build: Callable[[Ground], object], *, undecidable: str | None = None
+    name: str,
+    act: Act,
+    build: Callable[[Ground], object],
+    *,
+    undecidable: str | None = None,
+    segment: str | None = None,
 ) -> None:
     """Add a line to the table."""
     assert all(one.name != name for one in TABLE), f"two scenarios are called {name!r}"
-    TABLE.append(Scenario(name, build, act, undecidable))
+    TABLE.append(Scenario(name, build, act, undecidable, segment))
