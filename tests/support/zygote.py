@@ -131,6 +131,7 @@ def _serve(wire: socket.socket, whom: str) -> None:
         if not module.name.endswith("__main__"):
             __import__(module.name)
     if whom == "all":
+        __import__("numpy")  # without threads: tests/conftest.py
         read_kernel()
     # a collection would touch, and so copy, all that the children share with this process
     gc.collect()
