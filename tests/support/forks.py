@@ -6,6 +6,7 @@ takes longer than many of the tests; here the children start with all of it in m
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from multiprocessing import Pipe
@@ -77,6 +78,10 @@ class _Parent:
         warm = zygote.start(where)
         os.environ[zygote.WHERE] = str(where)
         zygote.read_kernel()
+        # a collection of a child's would touch, and so copy, all that it shares with this process
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         try:
             self._run(count)
             self._waiting = self._last  # by one child

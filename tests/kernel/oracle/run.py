@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 from dataclasses import asdict, dataclass, replace
@@ -288,6 +289,10 @@ def run_together(table: Sequence[Scenario], jobs: int, *, truth_only: bool = Fal
         finally:
             results.put(None)
 
+    # a collection of a worker's would touch, and so copy, all that it shares with this process
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     workers = [forked.Process(target=work, daemon=True) for _ in range(jobs)]
     for worker in workers:
         worker.start()
