@@ -6,6 +6,7 @@ import contextlib
 import time
 
 import pytest
+from kernels import EMULATED
 
 from xdpctl.errors import NetlinkError
 from xdpctl.netlink import netns
@@ -64,7 +65,7 @@ def test_a_packet_that_waits_is_told_and_then_timed(here):
         assert residence.all.packets == 3
         # 400 bytes lack for the second and 1,400 for the third, at 1.5 bytes a millisecond
         assert residence.all.above(20_000_000) in (2, 1)
-        assert residence.by_softirq in (2, 1)
+        assert residence.by_softirq in ((3, 2, 1) if EMULATED else (2, 1))
 
 
 def test_packets_dropped_while_they_wait_do_not_stay(here):
