@@ -53,9 +53,10 @@ mount -t cgroup2 cgroup2 {folder} || exit
 SETUP = """
 set -e
 mount --make-rprivate /
-exec 9< {checkout}
 mkdir {shared}/dev
 mount -t tmpfs -o mode=755 dev {shared}/dev
+mkdir {shared}/dev/checkout
+mount --bind {checkout} {shared}/dev/checkout
 for one in null zero full random urandom tty; do
     touch {shared}/dev/$one
     mount --bind /dev/$one {shared}/dev/$one
@@ -73,8 +74,9 @@ chmod 1777 /tmp /dev/shm
 mkdir -m 1777 /var/tmp
 ln -s /run /var/run
 mkdir -p /var/cache /var/lib /var/log /run/netns /etc/systemd/system
-[ -e {checkout}/xdpctl ] || {{ mkdir -p {checkout}; mount --bind /proc/self/fd/9 {checkout}; }}
-exec 9<&-
+[ -e {checkout}/xdpctl ] || {{ mkdir -p {checkout}; mount --bind /dev/checkout {checkout}; }}  # it was in /tmp
+umount /dev/checkout
+rmdir /dev/checkout
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
