@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 
 import pytest
 from deployments import SOURCE
-from systemd import SYSTEMD, booted
+from systemd import SYSTEMD, CannotBoot, booted
 
 pytestmark = [
     pytest.mark.kernel,
@@ -123,7 +124,11 @@ class Service:
 
 @pytest.fixture
 def machine():
-    with booted() as made:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(booted())
+        except CannotBoot as why:
+            pytest.skip(f"systemd does not boot in namespaces here: {' '.join(str(why).split())[-300:]}")
         yield made
 
 
