@@ -70,7 +70,8 @@ def test_an_object_shows_programs_and_maps_before_anything_reaches_the_kernel(gl
         assert {name.partition(".")[2] for name in opened.maps} == {"rodata", "data", "bss"}
         assert (opened.programs["add"].section, opened.programs["add"].type) == ("xdp", "xdp")
         assert not opened.programs["add"].loaded
-        assert {one.id for one in query.programs()} == before
+        ours = [one.id for one in query.programs() if one.name in opened.programs]
+        assert before.issuperset(ours)  # others come and go
         with pytest.raises(ConfigError, match="program add is not loaded"):
             _ = opened.programs["add"].fd
         with pytest.raises(ConfigError, match="is not loaded"):
