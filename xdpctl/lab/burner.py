@@ -1,6 +1,7 @@
 """Two senders on two CPUs: one is held up inside the kernel (bpf/lab_burner.bpf.c) while the other's packet comes.
 
-No timing is guessed: the program's memory says when it burns, and the other sender sends just then.
+No timing is guessed: the program's memory says when it burns, the other sender sends just then, and the program goes
+on until that packet has come. Each packet tells what it came during.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ IN_XMIT, AT_EMPTY = 1, 2
 HOOKS = {"queued": "net_dev_queue", "start_xmit": "net_dev_start_xmit", "found_empty": "qdisc_dequeue"}
 MOST = 1024
 TRIES = 4
-PATIENCE = 0.05
+PATIENCE = 0.2
 """Seconds after which a packet that was not sent is stuck."""
-_CONTROL = struct.Struct("=QQQI")
-_VICTIM = struct.Struct("=QQII")
+GLANCE = 0.00005
+"""Seconds between two looks. Who is first in line must sleep: what is left to ksoftirqd waits behind it otherwise."""
+HELD_NS = 40_000_000
+"""The longest that a CPU is held up for a packet that does not come: the other may have to wait for a CPU itself."""
+_CONTROL = struct.Struct("=QQQQQI")
+_VICTIM = struct.Struct("=QQIIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +106,19 @@ class Burner:
         return int.from_bytes(self._control[0:8], "little")
 
     def _set(self, burn_ns: int, *, armed: bool) -> None:
-        self._control[: _CONTROL.size] = _CONTROL.pack(0, burn_ns, armed, self._index)
+        self._control[: _CONTROL.size] = _CONTROL.pack(0, burn_ns, HELD_NS, armed, 0, self._index)
 
     def quiet(self, count: int) -> list[Victim]:
         """Packets that nobody is in the way of."""
         self._set(0, armed=False)
         os.sched_setaffinity(0, {self._cpus[1]})
-        return [self._outcome(self._send(self._senders[1], number), 0) for number in range(count)]
+        return [self._outcome(self._send(self._senders[1], number)) for number in range(count)]
 
     def rounds(self, count: int, burn_ns: int) -> list[Victim]:
         """Rounds in which one CPU is held up twice and a packet comes each time, until so many came in time.
 
-        A packet counts if the other CPU was held up before it was sent and still was afterwards; where CPUs are
-        shared the burn may be over too soon, so there are up to `TRIES` times as many rounds.
+        A packet counts if it was queued while the other CPU was held up; where CPUs are shared the sender may be away
+        for longer than that lasts, so there are up to `TRIES` times as many rounds.
 
         Raises:
             LabError: the sender that is to be held up ended, or did not answer.
@@ -127,14 +132,13 @@ class Burner:
                 self._victims[:] = bytes(len(self._victims))
                 self._set(burn_ns, armed=True)
                 turn[0:4] = struct.pack("=I", number + 1)
-                sent = []
-                for which, where in ((1, IN_XMIT), (2, AT_EMPTY)):
-                    if self._wait_for(where, turn, number + 1):
-                        packet = self._send(self._senders[which], which)
-                        if self._burning() == where:
-                            sent.append((packet, where))
+                sent = [
+                    self._send(self._senders[where], where)
+                    for where in (IN_XMIT, AT_EMPTY)
+                    if self._wait_for(where, turn, number + 1)
+                ]
                 _until(lambda expected=number + 1: _word(turn, 1) == expected, 10.0, "the held-up sender")  # type: ignore[misc]
-                found += [self._outcome(*one) for one in sent]
+                found += [one for one in map(self._outcome, sent) if one.where]
         return found
 
     def _wait_for(self, where: int, turn: mmap.mmap, number: int) -> bool:
@@ -145,7 +149,7 @@ class Burner:
                 return True
             if _word(turn, 1) == number:
                 return False
-            os.sched_yield()
+            time.sleep(GLANCE)
         return False
 
     def _send(self, sender: socket.socket, number: int) -> int:
@@ -153,14 +157,15 @@ class Burner:
         sender.send(frames.ethernet(b"xdpctl-lab"))
         return number
 
-    def _outcome(self, number: int, where: int) -> Victim:
+    def _outcome(self, number: int) -> Victim:
         end = time.monotonic() + PATIENCE
         while True:
-            queued, started, here, there = _VICTIM.unpack_from(self._victims, number * _VICTIM.size)
+            queued, started, here, there, where = _VICTIM.unpack_from(self._victims, number * _VICTIM.size)
             if started and started >= queued:
                 return Victim(where, started - queued, here != there)
             if time.monotonic() > end:
                 return Victim(where, None, by_other=False)
+            time.sleep(GLANCE)
 
     @contextlib.contextmanager
     def _other_sender(self) -> Iterator[mmap.mmap]:
@@ -179,7 +184,7 @@ class Burner:
                         taken += 1
                         turn[4:8] = struct.pack("=I", taken)
                     else:
-                        os.sched_yield()  # to whoever else is first in line on this CPU: another lab
+                        time.sleep(GLANCE)
             os._exit(0)
         try:
             yield turn
@@ -196,7 +201,7 @@ def _word(turn: mmap.mmap, at: int) -> int:
 def _until(held: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not held():
-        os.sched_yield()
+        time.sleep(GLANCE)
         if time.monotonic() > end:
             raise LabError(f"{what} did not answer within {seconds:.0f} s")
 
