@@ -24,7 +24,9 @@ from pathlib import Path
 
 import pytest
 import rtnetlink
-from kernels import NEEDS
+from kernels import EMULATED, NEEDS
+
+from xdpctl.build.compile import build
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2
@@ -157,6 +159,18 @@ class World:
         """``ip`` with words split at blanks."""
         return self.run("ip", *words.split(), netns=netns).stdout
 
+    def ip_batch(self, netns: str, *lines: str) -> None:
+        """Several ``ip`` command lines by one process."""
+        with _inside(netns):
+            done = subprocess.run(
+                ["ip", "-batch", "-"],
+                input="\n".join(lines) + "\n",
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        assert done.returncode == 0, done.stderr
+
     def namespace(self, name: str | None = None) -> str:
         """A fresh namespace, its lo up, IPv6 autoconfiguration quiet."""
         name = name or f"xt{self.tag}{len(self.namespaces)}"
@@ -286,6 +300,20 @@ def world_of_module(isolated):
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="session")
+def built():
+    """The folder of all programs of bpf/, as ``make build`` leaves it."""
+    # a guest's checkout lies elsewhere, so that all would be compiled again, for minutes
+    if not EMULATED:
+        before = Path.cwd()
+        os.chdir(ROOT)  # the same arguments as make's, so that what it made is current
+        try:
+            build([Path("bpf")], Path("build/bpf"))
+        finally:
+            os.chdir(before)
+    return ROOT / "build/bpf"
 
 
 @pytest.fixture(scope="session")

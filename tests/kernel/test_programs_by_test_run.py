@@ -11,7 +11,6 @@ import pytest
 from kernels import VARIANTS
 
 from xdpctl.bpf.object import Object
-from xdpctl.build.compile import build
 from xdpctl.obj import globals as obj_globals
 from xdpctl.obj.reader import read
 
@@ -89,18 +88,6 @@ FRAMES = {
     "ipv4 behind three tags": (eth(0x0800, ipv4(TCP), tags=(0x88A8, 0x8100, 0x8100)), "other"),
     "local experiment": (eth(0x88B5, bytes(46)), "other"),
 }
-
-
-@pytest.fixture(scope="session")
-def built():
-    """The folder of all programs of bpf/, as ``make build`` leaves it; in a guest nothing is compiled again."""
-    before = Path.cwd()
-    os.chdir(ROOT)  # the same arguments as make's, so that what it made is current
-    try:
-        build([Path("bpf")], Path("build/bpf"))
-    finally:
-        os.chdir(before)
-    return ROOT / "build/bpf"
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from xdpctl.bpf import features
 from xdpctl.bpf.link import link_tcx, link_xdp
 from xdpctl.bpf.net import tc_attach, tc_hook_create
 from xdpctl.bpf.object import Object
-from xdpctl.build.compile import build
 from xdpctl.errors import AttachError
 from xdpctl.lab.frames import BROADCAST, ETHERTYPE_ARP, Port, ethernet, mac, udp4
 from xdpctl.libbpf import uapi
@@ -32,18 +31,6 @@ ARP, IPV4_UDP, IPV6_UDP = 1, 4, 8
 FRAMES = 20
 """A burst that a packet socket holds by default, at a page of truesize each (Linux 5.10)."""
 MARK = b"one of ours"
-
-
-@pytest.fixture(scope="session")
-def built():
-    """The folder of all programs of bpf/, as ``make build`` leaves it; in a guest nothing is compiled again."""
-    before = Path.cwd()
-    os.chdir(ROOT)  # the same arguments as make's, so that what it made is current
-    try:
-        build([Path("bpf")], Path("build/bpf"))
-    finally:
-        os.chdir(before)
-    return ROOT / "build/bpf"
 
 
 @pytest.fixture
