@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import statistics
 import struct
-from operator import sub, truediv
 
 import bpftrace
 import pytest
 from bench import MEASURED, SHORT, Measured
-from frame_path import frame_path
+from frame_path import added, frame_path, medians, ratio, turns
 
 from xdpctl.bpf import net
 from xdpctl.libbpf import uapi
@@ -80,39 +78,13 @@ def nanoseconds(opened, ingress: int, name: str, frames: int) -> float:
     )
 
 
-def rounds(path, name: str, frames: int, tracers: dict) -> dict[str, list[float]]:
-    """ns a frame by tracer, a figure a round, each round's order turned; "control" is a second untraced one."""
-    took: dict[str, list[float]] = {one: [] for one in tracers}
-    for number in range(ROUNDS):
-        order = list(tracers)
-        order = order[number % len(order) :] + order[: number % len(order)]
-        for one in order:
-            with tracers[one]():
-                took[one].append(nanoseconds(*path, name, frames))
-    return took
-
-
-def beside(took: dict[str, list[float]], one: str) -> tuple[list[float], list[float]]:
-    """(a tracer's figures, those without any from the same rounds): from round to round the machine drifts."""
-    return took[one], [statistics.mean(pair) for pair in zip(took["untraced"], took["control"], strict=True)]
-
-
-def added(took: dict[str, list[float]], one: str) -> float:
-    """ns a frame that a tracer adds: median over the rounds."""
-    return statistics.median(map(sub, *beside(took, one)))
-
-
 def test_the_tracer_adds_at_most_a_third_of_what_bpftrace_adds(path):
     if PEER is None:
         pytest.skip("bpftrace, the peer, is neither installed nor to be fetched")
-    none = contextlib.nullcontext
-    took = rounds(
-        path, "pass", LEAVING, {"untraced": none, "ours": ours, "bpftrace": theirs, "control": none}
-    )
-    mine, peer = added(took, "ours"), added(took, "bpftrace")
-    without, control = (statistics.median(took[one]) for one in ("untraced", "control"))
+    took = turns(ROUNDS, {"ours": ours, "bpftrace": theirs}, lambda _: nanoseconds(*path, "pass", LEAVING))
+    mine, peer, ns = added(took, "ours"), added(took, "bpftrace"), medians(took)
     note = (
-        f"a frame whose page leaves its pool takes {without:.0f} ns ({control:.0f} in the control);"
+        f"a frame whose page leaves its pool takes {ns['untraced']:.0f} ns ({ns['control']:.0f} in the control);"
         f" the tracer adds {mine:.0f} ns, bpftrace {peer:.0f}"
     )
     MEASURED.append(
@@ -126,18 +98,16 @@ def test_the_tracer_adds_at_most_a_third_of_what_bpftrace_adds(path):
 
 
 def test_the_tracer_costs_next_to_nothing_where_pages_recycle(path):
-    none = contextlib.nullcontext
     opened, _ = path
-    elsewhere = (opened, socket.if_nametoindex("ca"))  # nothing takes a frame there: the stack drops it
-    took = rounds(elsewhere, "pass", RECYCLING, {"untraced": none, "ours": ours, "control": none})
-    ratio = statistics.median(map(truediv, *beside(took, "ours")))
-    without, control, traced = (statistics.median(took[one]) for one in ("untraced", "control", "ours"))
-    note = f"{without:.1f} ns a frame, {control:.1f} in the control, {traced:.1f} traced"
+    elsewhere = socket.if_nametoindex("ca")  # nothing takes a frame there: the stack drops it
+    took = turns(ROUNDS, {"ours": ours}, lambda _: nanoseconds(opened, elsewhere, "pass", RECYCLING))
+    times, ns = ratio(took, "ours"), medians(took)
+    note = f"{ns['untraced']:.1f} ns a frame, {ns['control']:.1f} in the control, {ns['ours']:.1f} traced"
     MEASURED.append(
         Measured(
             "live frames that recycle, page pools traced", "untraced",
-            traced / 1e9, without / 1e9, ratio, 1.05, ROUNDS, note,
+            ns["ours"] / 1e9, ns["untraced"] / 1e9, times, 1.05, ROUNDS, note,
         )
     )  # fmt: skip
     print(note)
-    assert ratio <= 1.05, note
+    assert times <= 1.05, note

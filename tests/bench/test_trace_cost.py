@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import statistics
 import struct
 
 import bpftrace
 import pytest
 from bench import MEASURED, SHORT, Measured, run
-from frame_path import REDIRECT, frame_path
+from frame_path import REDIRECT, added, frame_path, medians, ratio, turns
 
 from xdpctl.bpf import net
 from xdpctl.libbpf import uapi
@@ -85,48 +84,33 @@ def nanoseconds(program, ifindex: int) -> float:
     )
 
 
-def rounds(path, tracers: dict) -> dict[str, list[float]]:
-    """ns a frame by tracer, a round each in turns, the order turned."""
-    _, program, ifindex = path
-    took: dict[str, list[float]] = {one: [] for one in tracers}
-    for number in range(ROUNDS):
-        order = list(tracers)
-        order = order[number % len(order) :] + order[: number % len(order)]
-        for one in order:
-            with tracers[one]():
-                took[one].append(nanoseconds(program, ifindex))
-    return took
-
-
 def test_a_redirect_knows_its_tracers_cost(path):
-    none = contextlib.nullcontext
-    tracers = {"untraced": none, "always on": always_on, "control": none, "per frame": per_frame}
+    _, program, ifindex = path
+    tracers = {"always on": always_on, "per frame": per_frame}
     if PEER is not None:
         tracers["bpftrace"] = lambda: bpftrace.running(PEER, BULKS + EVERY_FRAME)
-    took = rounds(path, tracers)
-    median = {one: statistics.median(values) for one, values in took.items()}
-    base = statistics.mean((median["untraced"], median["control"]))
-    added = {one: median[one] - base for one in took if one not in ("untraced", "control")}
+    took = turns(ROUNDS, tracers, lambda _: nanoseconds(program, ifindex))
+    ns, more = medians(took), {one: added(took, one) for one in tracers}
     note = (
-        f"{median['untraced']:.0f} ns a frame untraced ({median['control']:.0f} in the control); adds: "
-        + ", ".join(f"{name} {ns:.1f} ns" for name, ns in added.items())
+        f"{ns['untraced']:.0f} ns a frame untraced ({ns['control']:.0f} in the control); adds: "
+        + ", ".join(f"{name} {each:.1f} ns" for name, each in more.items())
     )
     print(path[0], note, {one: [round(each) for each in values] for one, values in took.items()})
-    ratio = median["always on"] / base
+    times = ratio(took, "always on")
     MEASURED.append(
         Measured(
             f"frame redirected into a veth, {path[0]}; `trace redirect`", "untraced",
-            median["always on"] / 1e9, base / 1e9, ratio, ALWAYS_ON, ROUNDS, note,
+            ns["always on"] / 1e9, ns["untraced"] / 1e9, times, ALWAYS_ON, ROUNDS, note,
         )
     )  # fmt: skip
-    assert ratio <= ALWAYS_ON, note
+    assert times <= ALWAYS_ON, note
     if PEER is None:
         pytest.skip("bpftrace, the peer of --per-frame, is neither installed nor to be fetched")
-    share = added["per frame"] / added["bpftrace"]
+    share = more["per frame"] / more["bpftrace"]
     MEASURED.append(
         Measured(
             f"added to that frame by `trace redirect --per-frame`, {path[0]}", "bpftrace, same counts",
-            added["per frame"] / 1e9, added["bpftrace"] / 1e9, share, 1 / 3, ROUNDS,
+            more["per frame"] / 1e9, more["bpftrace"] / 1e9, share, 1 / 3, ROUNDS,
         )
     )  # fmt: skip
     assert share <= 1 / 3, note

@@ -40,7 +40,7 @@ SHARES = 24
 PARTS = ("host", "libbpf", "oracle", "tests")
 """host: the oracle on this very kernel; libbpf: the bindings' tests on other libbpfs; in guests: oracle, tests."""
 LABS = "labs"
-"""Only when asked for: every lab in each guest; otherwise they take turns."""
+"""Only when asked for: the labs of each guest, and nothing else."""
 # what takes time there is waiting for RCU, so more processes than CPUs
 ORACLE = "python3 -m tests.kernel.oracle --jobs 5 --json $OUT/oracle.json"
 PYTEST = (
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument(
         "--what",
         default=",".join(PARTS),
-        help=f"parts, with commas between (default: {','.join(PARTS)}), or {LABS}: all of them in each guest",
+        help=f"parts, with commas between (default: {','.join(PARTS)}), or {LABS}: they alone in each guest",
     )
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time, at most 2")
     parser.add_argument(

@@ -46,6 +46,16 @@ class Present(NamedTuple):
         return folder.partition("@")[0].partition(",")[0], function
 
 
+class Off(NamedTuple):
+    """Why a program is taken off: one sentence, and the kind of difference (`Change.drift`)."""
+
+    why: str
+    drift: str
+
+
+UNWANTED = Off("it is no longer in the deployment", "extra")
+
+
 def changes(planner: _Planner) -> tuple[list[Change], list[Change]]:
     """(programs of somebody else to be held, what happens on the hooks), in order."""
     comparison = _Comparison(planner)
@@ -89,6 +99,7 @@ class _Comparison:
         why: str,
         *,
         traffic: bool = False,
+        drift: str = "",
     ) -> None:
         self.made.append(
             Change(
@@ -100,6 +111,7 @@ class _Comparison:
                 after,
                 why,
                 "traffic" if traffic else "nothing",
+                drift=drift,
             )
         )
 
@@ -126,7 +138,7 @@ class _Comparison:
         slots = {one.wish.mode == "offload" for one in wanted}
         for each in present:
             if each.key is not None and (each.mode == "offload") not in slots:
-                self.detach_xdp(link, each, "it is no longer in the deployment")
+                self.detach_xdp(link, each, UNWANTED)
 
     def pinned_by_hand(self, link: Link, old: Present) -> bool:
         """Whether `xdpctl attach` holds somebody else's program by a pinned link, which must outlive an undo."""
@@ -161,12 +173,12 @@ class _Comparison:
             self.change("xdp.update", link, before, after, f"{why}: no frame passes without a program")
             return
         if old.key is not None:
-            self.detach_xdp(link, old, f"{mode} mode is wanted, not {old.mode}", first=True)
+            self.detach_xdp(link, old, Off(f"{mode} mode is wanted, not {old.mode}", "changed"), first=True)
         else:
             before, _ = self.old_side(link, wish, old)
             self.change(
                 "xdp.detach", link, before, {**self.side(None, "xdp", mode=old.mode, via=old.via), "for": wish.key},
-                f"somebody else's program makes room, since it runs in {old.mode} mode", traffic=True,
+                f"somebody else's program makes room, since it runs in {old.mode} mode", traffic=True, drift="foreign",
             )  # fmt: skip
         self.change(
             "xdp.attach",
@@ -230,12 +242,12 @@ class _Comparison:
         self.planner.wrong.append(Wrong(wish.wish.place, told, hint))
         return False
 
-    def detach_xdp(self, link: Link, old: Present, why: str, *, first: bool = False) -> None:
+    def detach_xdp(self, link: Link, old: Present, off: Off, *, first: bool = False) -> None:
         after = self.side(None, "xdp", mode=old.mode, via=old.via)
         if first:
             after["for"] = old.key  # it makes room for what comes right behind it
         before = self.side(old.key, "xdp", mode=old.mode, via=old.via)
-        self.change("xdp.detach", link, before, after, why, traffic=True)
+        self.change("xdp.detach", link, before, after, off.why, traffic=True, drift=off.drift)
 
     # -- TC -------------------------------------------------------------------------------------------------------
 
@@ -267,18 +279,18 @@ class _Comparison:
             if one.program_id in self.keys or one.program_id in taken
         ]
         kept: dict[tuple[str, str], Present] = {}
-        gone: list[tuple[Present, str]] = []
+        gone: list[tuple[Present, Off]] = []
         priorities = self.priorities(direction, wanted, homes, entries)
         for each in ours:
             same = each.same or taken.get(each.id) or ("", "")
             if same not in homes:
-                gone.append((each, "it is no longer in the deployment"))
+                gone.append((each, UNWANTED))
             elif same in kept:
-                gone.append((each, "it is there twice"))
+                gone.append((each, Off("it is there twice", "duplicate")))
             elif each.entry is not None and each.entry.hook != homes[same]:
-                gone.append((each, f"it is wanted on {homes[same]}"))
+                gone.append((each, Off(f"it is wanted on {homes[same]}", "changed")))
             elif each.entry is not None and same in priorities and each.entry.priority != priorities[same]:
-                gone.append((each, f"its priority is to be {priorities[same]}"))
+                gone.append((each, Off(f"its priority is to be {priorities[same]}", "priority")))
             else:
                 kept[same] = each
         # what stands in another order than wanted is put on anew
@@ -291,7 +303,7 @@ class _Comparison:
             # somebody else's program is not moved: ours goes beside it
             self.tc(link, direction, wanted, entries, adopting=False)
             return
-        gone += [(kept.pop(same), "another order is wanted") for same in moving]
+        gone += [(kept.pop(same), Off("another order is wanted", "changed")) for same in moving]
         for place, one in enumerate(wanted):
             old = kept.get(one.same)
             if old is None:
@@ -319,13 +331,13 @@ class _Comparison:
                     why = f"program {old.id}, attached by hand, is taken over"
                 after = self.side(one.key, direction, via=old.via, **more)
                 self.change("tc.update", link, before, after, f"{why}: no frame passes without a program")
-        for old, why in gone:
+        for old, off in gone:
             if old.entry is not None and (
                 old.same not in homes
                 or old.entry.hook.startswith("clsact")
                 or old.entry.hook != homes[old.same]
             ):
-                self.detach_tc(link, direction, old, why)
+                self.detach_tc(link, direction, old, off)
 
     def taken_over(
         self,
@@ -356,7 +368,7 @@ class _Comparison:
                     break
         return found
 
-    def detach_tc(self, link: Link, direction: str, old: Present, why: str, *, first: bool = False) -> None:
+    def detach_tc(self, link: Link, direction: str, old: Present, off: Off, *, first: bool = False) -> None:
         if old.entry is None:
             return
         more = {
@@ -374,7 +386,8 @@ class _Comparison:
         following = next((one for one in self.line[place:] if one[0] == old.entry.hook), None)
         if following is not None and old.via != "clsact":
             more["before"] = following[2] or f"id:{following[1]}"
-        self.change("tc.detach", link, self.side(old.key, direction, **more), after, why, traffic=True)
+        before = self.side(old.key, direction, **more)
+        self.change("tc.detach", link, before, after, off.why, traffic=True, drift=off.drift)
 
     def attach_tc(
         self,
@@ -385,13 +398,13 @@ class _Comparison:
         sooner: list[Hooked],
         kept: dict[tuple[str, str], Present],
         priorities: dict[tuple[str, str], int],
-        gone: list[tuple[Present, str]],
+        gone: list[tuple[Present, Off]],
     ) -> None:
         via = at.partition("-")[0]
         # mprog takes a program once a hook: the one that stands wrong has to go first
-        for old, why in [each for each in gone if each[0].same == one.same and via != "clsact"]:
+        for old, off in [each for each in gone if each[0].same == one.same and via != "clsact"]:
             if old.entry is not None and old.entry.hook == at:
-                self.detach_tc(link, one.wish.hook, old, why, first=True)
+                self.detach_tc(link, one.wish.hook, old, off, first=True)
         more: dict[str, Any] = {"at": at, "via": via}
         if via == "clsact":
             more["priority"], more["handle"] = priorities[one.same], 1

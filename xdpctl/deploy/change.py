@@ -45,6 +45,8 @@ class Change:
     space: tuple[int, int | None] | None = None
     """Inode and cookie of the very namespace that was meant: another one that took over its name, its pid or its inode
     is left alone."""
+    drift: str = ""
+    """Of a program that is taken off: in what it differs from the deployment (a kind of `drift.Drift`)."""
 
     def inverse(self) -> Change:
         """The change that takes this one back."""
@@ -78,6 +80,7 @@ class Change:
             "why": self.why,
             "disturbs": self.disturbs,
             "space": None if self.space is None else list(self.space),
+            **({"drift": self.drift} if self.drift else {}),
         }
 
     @classmethod
@@ -98,7 +101,10 @@ class Change:
                 f"a change that disturbs {found['disturbs']!r}", hint=f"one of {', '.join(DISTURBANCES)}"
             )
         known = {name: found[name] for name in _FIELDS if name != "disturbs"}
-        return cls(**known, disturbs=disturbs, space=_space(found.get("space")))
+        drift = found.get("drift", "")
+        if not isinstance(drift, str):
+            raise ConfigError(f"a change without a proper 'drift': {drift!r}")
+        return cls(**known, disturbs=disturbs, space=_space(found.get("space")), drift=drift)
 
 
 def _space(told: Any) -> tuple[int, int | None] | None:

@@ -132,17 +132,10 @@ def of_change(change: Change) -> Drift:
     if what == "update":
         told = f"another version of {name}" if was == name else f"{was}, not {name}"
         return Drift("changed", change.netns, change.target, f"{hook} runs {told}")
-    if "no longer in the deployment" in change.why:
+    if change.drift == "extra":
         told = f"{was} is on {hook}, where the deployment does not want it"
         return Drift("extra", change.netns, change.target, told)
-    kinds = (
-        ("priority", "priority"),
-        ("twice", "duplicate"),
-        ("mode is wanted", "changed"),
-        ("order", "changed"),
-    )
-    kind = next((kind for word, kind in kinds if word in change.why), "extra")
-    return Drift(kind, change.netns, change.target, f"{was} on {hook}: {change.why}")
+    return Drift(change.drift or "changed", change.netns, change.target, f"{was} on {hook}: {change.why}")
 
 
 def _named(key: str | None) -> str:
