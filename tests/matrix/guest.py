@@ -165,6 +165,11 @@ def boot(guest: Guest) -> Outcome:
         "--append", QUICK, "--exec", f"sh {script}", f"--qemu-opts={_devices(guest.nics)}",
     ]  # fmt: skip
     outside.write_text(_wiring(guest.nics) + "\nexec " + shlex.join(vng) + "\n")
+    return supervise(guest, outside)
+
+
+def supervise(guest: Guest, outside: Path) -> Outcome:
+    """Run the script around a guest in namespaces of its own; at the deadline everything in them is ended."""
     console = guest.shared / "console"
     started = time.monotonic()
     environment = {
