@@ -83,6 +83,10 @@ matrix: root setup-matrix build ## The oracle and kernel tests on Debian's kerne
 	@$(PYTHON) -m tests.matrix --json build/matrix.json --html build/matrix.html
 	@mv build/matrix.html docs/matrix.html
 
+.PHONY: matrix-labs
+matrix-labs: root setup-matrix build ## Every lab on every kernel of the matrix
+	@$(PYTHON) -m tests.matrix --what labs
+
 .PHONY: pages
 pages: root setup-dev build ## Run what README.md and docs/ show, and write down what it prints
 	@$(PYTHON) -m xdpctl.doctor.findings_page >build/findings.md && mv build/findings.md docs/findings.md

@@ -40,8 +40,7 @@ SHARED = (
     "test_trace_command.py", "test_validate_*.py", "test_trace_life.py", "test_unit_*.py",
 )  # fmt: skip
 """Files about what xdpctl makes of a kernel's answers, not about the answers, which others test on every kernel.
-Single tests of that sort in other files are marked ``shared``; those marked ``shared(4)`` are cut into four, and
-those marked ``shared(1)`` run in every guest whatever their file.
+Single tests of that sort in other files are marked ``shared``, and those marked ``shared(4)`` are cut into four.
 
 Of these each guest of the matrix runs a share (XDPCTL_SHARE, ``0/24`` is the first of 24), for an emulated CPU
 takes seconds for each; ``python -m tests.matrix --all`` runs every one in every guest, which takes hours.

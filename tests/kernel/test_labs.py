@@ -33,7 +33,7 @@ def namespaces():
     return sorted(path.name for path in Path("/run/netns").iterdir())
 
 
-@pytest.mark.shared(1)
+@pytest.mark.shared(4)
 def test_redirected_frames_vanish_in_a_veth_until_its_peer_is_cured_but_not_in_generic_mode():
     played, text = play("veth-redirect")
     assert by_what(played) == {
@@ -50,7 +50,7 @@ def test_redirected_frames_vanish_in_a_veth_until_its_peer_is_cured_but_not_in_g
     assert "redirect.veth-peer-napi" in text
 
 
-@pytest.mark.shared(1)
+@pytest.mark.shared(4)
 def test_a_packet_that_comes_while_another_cpu_sends_waits_for_it_and_is_not_forgotten():
     played, text = play("stuck-qdisc")
     facts = played.outcome.facts
@@ -66,7 +66,7 @@ def test_a_packet_that_comes_while_another_cpu_sends_waits_for_it_and_is_not_for
     assert "staged" in text
 
 
-@pytest.mark.shared(1)
+@pytest.mark.shared(4)
 def test_a_macvtap_loses_at_full_rings_alone_and_nothing_when_its_reader_keeps_up():
     played, _ = play("macvtap-queues")
     before, after = played.outcome.facts["before"], played.outcome.facts["after"]
@@ -79,7 +79,7 @@ def test_a_macvtap_loses_at_full_rings_alone_and_nothing_when_its_reader_keeps_u
     assert all(one["lost"] == 0 for one in after)
 
 
-@pytest.mark.shared(1)
+@pytest.mark.shared(4)
 def test_a_page_pool_waits_for_its_last_page_wherever_it_is_and_ends_when_it_comes_back():
     if not LIVE_FRAMES:
         with pytest.raises(UnsupportedError, match=r"live frames \(Linux 5.18\)"):
@@ -107,7 +107,7 @@ def test_a_page_pool_waits_for_its_last_page_wherever_it_is_and_ends_when_it_com
     assert "57 pages out" in text
 
 
-@pytest.mark.shared(1)
+@pytest.mark.shared(4)
 def test_rings_lie_in_c_as_their_models_say_and_cured_ones_never():
     played, text = play("ring-race")
     searched = {one["name"]: one for one in played.outcome.facts["models"]}

@@ -6,6 +6,7 @@ Ends with 1 on any miss, false alarm, fix that doesn't help, failed test or gues
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,7 @@ HOST = "here"
 
 ELSEWHERE = (
     "test_oracle.py",  # runs beside them, as a part of its own
+    "test_build_unprivileged.py",  # clang is the same on every kernel, and takes a guest most of a minute
     "test_inspect_public.py",  # loads two hundred objects: minutes of emulation for what the specimens show too
     "test_lab.py::test_the_demo_goes_as_told",  # its text is this kernel's
     "test_unit_systemd.py",  # boots this machine's systemd, and waits for its watchdog
@@ -40,7 +42,7 @@ SHARES = 24
 PARTS = ("host", "libbpf", "oracle", "tests")
 """host: the oracle on this very kernel; libbpf: the bindings' tests on other libbpfs; in guests: oracle, tests."""
 LABS = "labs"
-"""Only when asked for: the labs of each guest, and nothing else."""
+"""Only when asked for, and alone: every lab in each guest. In a whole run each lab has its test in one of them."""
 # what takes time there is waiting for RCU, so more processes than CPUs
 ORACLE = "python3 -m tests.kernel.oracle --jobs 5 --json $OUT/oracle.json"
 PYTEST = (
@@ -69,6 +71,23 @@ def _command(what: tuple[str, ...], series: str) -> str:
     if LABS in what:
         steps.append(f"{PYTEST} -m shared tests/kernel/test_labs.py")
     return "worst=0; " + "; ".join(f"{{ {step}; }} || worst=$?" for step in steps) + "; exit $worst"
+
+
+def _objects() -> None:
+    """Compile here, once, what tests compile: clang takes a guest ten seconds for each of two hundred."""
+    kept = ROOT / "build" / "test-objects"
+    if kept.exists() and any(kept.iterdir()):
+        return
+    print("no compiled objects of tests: the kernel tests run here first", flush=True)
+    argv = [
+        sys.executable,
+        *"-m pytest -q -p no:cacheprovider -n auto --dist loadfile".split(),
+        "-m",
+        "not alone",
+    ]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        # what they say is said by make test; what is not compiled by then, guests compile
+        subprocess.run([*argv, "tests/kernel"], cwd=ROOT, check=False, stdout=subprocess.DEVNULL, timeout=600)
 
 
 def _frozen(work: Path) -> Path:
@@ -194,7 +213,7 @@ def main() -> int:
     parser.add_argument(
         "--what",
         default=",".join(PARTS),
-        help=f"parts, with commas between (default: {','.join(PARTS)}), or {LABS}: they alone in each guest",
+        help=f"parts, with commas between (default: {','.join(PARTS)}), or {LABS}: every lab in each guest",
     )
     parser.add_argument("--jobs", type=int, default=2, help="guests at a time, at most 2")
     parser.add_argument(
@@ -235,6 +254,7 @@ def main() -> int:
         # first, for it also compiles what guests would compile for minutes
         libraries = [_with_libbpf(one, work) for one in fetch.LIBBPF] if "libbpf" in what else []
         if {"oracle", "tests", LABS} & set(what):
+            _objects()
             _frozen(work)
             python = _interpreter(work)
             with ThreadPoolExecutor(max_workers=min(max(asked.jobs, 1), 2)) as pool:
