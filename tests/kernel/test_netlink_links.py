@@ -128,7 +128,7 @@ def test_one_link_is_as_in_the_dump_and_an_absent_one_is_enodev(settled):
     assert refusal.value.errno == 19
 
 
-def test_features_are_those_of_ethtool(world, settled):
+def test_features_are_those_of_ethtool(world, zoo):
     with netns.enter(zoo[0]):
         found, names = features.features(), features.names()
         links = {one.name: one.ifindex for one in rtnl.links()}

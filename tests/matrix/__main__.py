@@ -50,31 +50,32 @@ PYTEST = (
     "-p no:cacheprovider -q --durations=15 --junitxml=$OUT/tests.xml --basetemp=/tmp/pytest "
 )
 TESTS = f"{PYTEST} tests/kernel " + " ".join(f"--deselect tests/kernel/{one}" for one in ELSEWHERE)
-NICS_FREE = "/tmp/nics-free"
-"""Made in a guest when the tests of its NICs are through."""
 BINDINGS = ("-q", "-p", "no:cacheprovider", "--no-header", "-m", "not alone")
 
 
 def _command(what: tuple[str, ...], series: str) -> str:
-    """What the guest runs; each part runs whatever became of the others, the first failure counts.
+    """What the guest runs; each part runs whatever became of the other, the first failure counts.
 
     The oracle mostly waits (for links to come up, for RCU), the tests compute: side by side they fill two CPUs. The
-    tests of NICs come first, and the oracle waits for them.
+    oracle leaves the NICs to the tests of NICs first, and the tests that want a machine for themselves wait for it.
     """
-    steps = ["worst=0"]
-    if series == "6.12":
-        steps.append(f"modprobe -a -q psample macsec; insmod {fetch.netdevsim()}")
+    begin = f"modprobe -a -q psample macsec; insmod {fetch.netdevsim()}\n" if series == "6.12" else ""
     if LABS in what:
-        steps.append(f"{PYTEST} -m shared tests/kernel/test_labs.py || worst=$?")
-    if "tests" in what:
-        steps.append(f"{{ XDPCTL_NICS_FREE={NICS_FREE} {TESTS}; }} & tests=$!")
-    if "tests" in what and "oracle" in what:
-        steps.append(f"while [ ! -e {NICS_FREE} ] && kill -0 $tests; do sleep 0.5; done")
-    if "oracle" in what:
-        steps.append(f"{ORACLE} || worst=$?")
-    if "tests" in what:
-        steps.append("wait $tests || worst=$?")
-    return "\n".join((*steps, "exit $worst"))
+        return f"{PYTEST} -m shared tests/kernel/test_labs.py"
+    if not {"oracle", "tests"} <= set(what):
+        return begin + (ORACLE if "oracle" in what else TESTS)
+    return (
+        begin
+        + f"""
+    export XDPCTL_NICS_FREE=/tmp/nics-free XDPCTL_ALONE_AFTER=/tmp/oracle-done
+    {ORACLE} > $OUT/oracle.log & oracle=$!
+    # it has seen which NICs there are
+    until [ -s $OUT/oracle.log ] || ! kill -0 $oracle; do sleep 0.2; done
+    {{ {TESTS}; ended=$?; touch $XDPCTL_NICS_FREE; exit $ended; }} & tests=$!
+    wait $oracle; worst=$?; touch $XDPCTL_ALONE_AFTER
+    wait $tests || worst=$?
+    exit $worst"""
+    )
 
 
 def _objects() -> None:

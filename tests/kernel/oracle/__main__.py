@@ -83,7 +83,7 @@ def report(asked: argparse.Namespace) -> int:
     """Run, print, count."""
     start = time.monotonic()
     rows = []
-    print(f"    {'scenario':96}  {'predicted':44}  {'happened':34}  fixed")
+    print(f"    {'scenario':96}  {'predicted':44}  {'happened':34}  fixed", flush=True)
     table = [one for one in TABLE if re.search(asked.only, one.name)]
     # in no order, so that scenarios that wait for the same device seldom meet; the same one each time
     mixed = random.Random(1).sample(table, len(table))  # noqa: S311

@@ -38,8 +38,8 @@ ALL = tuple(name for name in CALLED if name in PRESENT)
 def add(
     segment: str, name: str, act: Act, build: Callable[[Ground], object], undecidable: str | None = None
 ) -> None:
-    """A scenario, with the segment of NICs that it borrows from."""
-    lending = segment if segment in SEGMENTS.values() else None
+    """A scenario, with the segment of NICs that it borrows from, or "several"."""
+    lending = segment if segment == "several" or segment in SEGMENTS.values() else None
     scenario(name, act, build, undecidable=undecidable, segment=lending)
 
 

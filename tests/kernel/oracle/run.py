@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdpctl.doctor.finding import Status
@@ -226,7 +228,8 @@ def _twice_if_off(scenario: Scenario, ground: Ground, watch: Watch, *, truth_onl
 class _Hands:
     """Hands scenarios to processes: those of NICs first, one of a segment at a time, and the others beside them.
 
-    A NIC's link takes seconds to come up, over and over: begun late, they would end alone.
+    A NIC's link takes seconds to come up, over and over: begun late, they would end alone. With XDPCTL_NICS_FREE they
+    begin when that file is there: others use the NICs until then.
     """
 
     def __init__(self, forked: BaseContext, table: Sequence[Scenario]) -> None:
@@ -240,14 +243,23 @@ class _Hands:
 
     def scenarios(self) -> Iterator[Scenario]:
         """Until none is left that nobody has taken."""
+        free_from = os.environ.get("XDPCTL_NICS_FREE")
         while True:
+            nics = free_from is None or Path(free_from).exists()
             with self._lock:
                 left = [
                     place
                     for place, name in enumerate(self._names)
                     if self._taken[place] < len(self._queues[name])
                 ]
-                free = next((place for place in left if not self._busy[place]), None)
+                free = next(
+                    (
+                        place
+                        for place in left
+                        if not self._busy[place] and (nics or self._names[place] is None)
+                    ),
+                    None,
+                )
                 if free is not None:
                     name = self._names[free]
                     chosen = self._queues[name][self._taken[free]]
