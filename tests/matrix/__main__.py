@@ -68,12 +68,14 @@ def _command(what: tuple[str, ...], series: str) -> str:
         begin
         + f"""
     export XDPCTL_NICS_FREE=/tmp/nics-free XDPCTL_ALONE_AFTER=/tmp/oracle-done
-    {ORACLE} > $OUT/oracle.log & oracle=$!
+    {{ {ORACLE} > $OUT/oracle.log; ended=$?; touch $XDPCTL_ALONE_AFTER; exit $ended; }} & oracle=$!
     # it has seen which NICs there are
     until [ -s $OUT/oracle.log ] || ! kill -0 $oracle; do sleep 0.2; done
-    {{ {TESTS}; ended=$?; touch $XDPCTL_NICS_FREE; exit $ended; }} & tests=$!
-    wait $oracle; worst=$?; touch $XDPCTL_ALONE_AFTER
-    wait $tests || worst=$?
+    # not in the background, where a shell has SIGINT ignored
+    {TESTS}
+    worst=$?
+    touch $XDPCTL_NICS_FREE
+    wait $oracle || worst=$?
     exit $worst"""
     )
 
