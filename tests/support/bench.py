@@ -26,8 +26,8 @@ SHORT = os.environ.get("XDPCTL_BENCH") == "short"
 HEADING = """# Benchmarks
 
 Written by `make bench`. Each line is xdpctl against a peer in the same run: their rounds take turns, the
-times are medians, and the run fails when a ratio exceeds the most that it may be. The times are those of one
-machine ({machine}); the ratios travel better."""
+times are medians, and the run fails when a ratio exceeds the most that it may be. A frame's ratio is the median of
+the rounds' own. The times are those of one machine ({machine}); the ratios travel better."""
 HEAD = ["what", "xdpctl", "peer", "peer's time", "ratio", "at most"]
 
 
