@@ -168,6 +168,7 @@ class World:
                 check=False,
                 capture_output=True,
                 text=True,
+                timeout=60,
             )
         assert done.returncode == 0, done.stderr
 

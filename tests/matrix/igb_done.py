@@ -1,7 +1,8 @@
 """In a guest: tells igb what its emulated NIC never says, that its PHY has been configured.
 
 A NIC sets CFG_DONE in EEMNGCTL after each reset; QEMU's leaves it clear, so igb_get_cfg_done_82575() asks a hundred
-times, 0.2 s of sleep under RTNL, twice or more a reset. QEMU takes what is written there. Needs ``iomem=relaxed``.
+times: 0.2 s of sleep under RTNL, three times in a native attach. QEMU takes what is written there. Needs
+``iomem=relaxed``.
 """
 
 from __future__ import annotations
