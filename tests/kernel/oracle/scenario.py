@@ -23,7 +23,7 @@ class Scenario:
     undecidable: str | None = None
     """Why nobody could know beforehand: then doctor has to say unknown."""
     segment: str | None = None
-    """The NICs that it borrows, which serve one scenario at a time; None: it makes what it needs."""
+    """The NICs that it borrows, which serve one scenario at a time, or "several"; None: it makes what it needs."""
 
 
 TABLE: list[Scenario] = []
